@@ -1,0 +1,105 @@
+//! Archives: what content is, decoding it, and creating what is in it inside a staging directory. The only room that
+//! names tar and zip.
+//!
+//! [`place`] is the blocking half of a fetch. It takes the content from the border as it arrives:
+//!
+//! ```text
+//! BlockingReader ─▶ sniff ─┬▶ tar:   decode (thread) ─▶ extract into a Tree, or repack
+//!                          ├▶ zip:   spool to the end ─▶ extract with several threads, or repack
+//!                          └▶ other: keep as a file
+//! ```
+
+mod decode;
+mod format;
+mod tar;
+mod zip;
+
+use crate::{
+    error::Result,
+    fs::{self, Context, Tree},
+    stream::{BlockingReader, ReadAhead},
+};
+use format::{Compression, Format, Rewindable, sniff};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::Write,
+    num::NonZero,
+    path::{Path, PathBuf},
+};
+
+/// What to do with content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// Keep it as a file.
+    Keep,
+    /// Extract it if it is an archive, else keep it.
+    Extract,
+}
+
+/// Where content goes and how.
+pub(crate) struct Job {
+    /// An empty directory.
+    pub(crate) directory: PathBuf,
+    /// The name of the file, where the content is kept as one.
+    pub(crate) file_name: OsString,
+    /// What to do with it.
+    pub(crate) placing: Placing,
+}
+
+/// Takes content to its end and places it in the job's directory. Returns warnings.
+///
+/// # Errors
+/// [`crate::Error::Archive`] for what is wrong with the content, [`crate::Error::Fs`] for the disk. Content that ends
+/// early because its transfer failed ends in an archive error; the transfer knows better.
+pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
+    let mut source = Rewindable::new(source);
+    let format = match &job.placing {
+        Placing::Keep => Format::Other,
+        Placing::Extract => sniff(&mut source).map_err(tar::read_error)?,
+    };
+    match format {
+        Format::Other => {
+            save(&mut source, &job.directory.join(&job.file_name))?;
+            Ok(Vec::new())
+        }
+        Format::Tar(compression) => extract_tar(source, compression, &job.directory),
+        Format::Zip => zip::extract(spool(&mut source, &job.directory)?, &job.directory, cores()),
+    }
+}
+
+fn extract_tar(
+    source: Rewindable,
+    compression: Compression,
+    directory: &Path,
+) -> Result<Vec<String>> {
+    let mut tree = Tree::open(directory)?;
+    let threads = u32::try_from(cores()).unwrap_or(1);
+    let decoded = decode::parallel(compression, source, threads).map_err(tar::read_error)?;
+    let warnings =
+        std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), &mut tree))?;
+    tree.finish()?;
+    Ok(warnings)
+}
+
+/// Writes the content to a new file and returns it.
+fn save(source: &mut Rewindable, path: &Path) -> Result<File> {
+    let mut file = fs::create_new(path)?;
+    while let Some(chunk) = source.next_chunk().map_err(tar::read_error)? {
+        file.write_all(&chunk).context("write", path)?;
+    }
+    Ok(file)
+}
+
+/// Writes the content to a file without a name, which is gone when it is closed.
+fn spool(source: &mut Rewindable, directory: &Path) -> Result<File> {
+    let path = directory.join(".spool");
+    let file = save(source, &path);
+    fs::remove_file(&path)?;
+    file
+}
+
+/// Returns how many threads can work at once.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}

@@ -1,0 +1,144 @@
+//! Many fetches: bounded concurrency, the first fatal error ends all, and publishing in the order of the list when
+//! everything has arrived.
+
+use crate::{
+    error::{Error, Result},
+    fetch::{Context, Request, Staged, fetch},
+    fs::{self, Dir},
+    observe::{Event, Observer},
+    rel_path::RelPath,
+    stream::bridge::run_blocking,
+};
+use std::{collections::HashMap, sync::Arc};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// One entry of a list.
+pub struct Item {
+    /// What to fetch.
+    pub request: Request,
+    /// Where it goes, below the destination.
+    pub dest: RelPath,
+    /// Who watches it.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Fetches all items, and publishes them when every one of them is complete and verified.
+///
+/// # Errors
+/// [`Error::Fetch`] for the first fetch that fails for good. The others are cancelled then, and nothing is published.
+///
+/// # Cancel safety
+/// When dropped, transfers end at once; jobs that write end at their next chunk and remove what they made.
+pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
+    let turns = Arc::new(Semaphore::new(transfers));
+    let mut running = JoinSet::new();
+    let mut placed: Vec<Placed> = Vec::new();
+    for (position, item) in items.into_iter().enumerate() {
+        let (context, turns) = (Arc::clone(&context), Arc::clone(&turns));
+        running.spawn(async move {
+            let _turn = turns
+                .acquire_owned()
+                .await
+                .map_err(|_closed| Error::Cancelled)?;
+            let staged = fetch(&item.request, &context, &*item.observer).await;
+            let Item {
+                request: Request { name, .. },
+                dest,
+                observer,
+            } = item;
+            let staged = match staged {
+                Ok(staged) => staged,
+                Err(source) => {
+                    return Err(Error::Fetch {
+                        name,
+                        source: Box::new(source),
+                    });
+                }
+            };
+            Ok(Placed {
+                position,
+                name,
+                dest,
+                observer,
+                staged,
+            })
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok(done) => placed.push(done?),
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => return Err(Error::Cancelled),
+            },
+        }
+    }
+    placed.sort_by_key(|placed| placed.position);
+    run_blocking(move || publish(&placed, &context)).await
+}
+
+/// A fetch that waits to be published.
+struct Placed {
+    position: usize,
+    name: String,
+    dest: RelPath,
+    observer: Arc<dyn Observer>,
+    staged: Staged,
+}
+
+/// Moves everything to where it belongs, in the order of the list, and tells who took whose place.
+fn publish(placed: &[Placed], context: &Context) -> Result<()> {
+    let mut owners = Owners::default();
+    for Placed {
+        name,
+        dest,
+        observer,
+        staged,
+        ..
+    } in placed
+    {
+        let warn = |text| observer.on_event(&Event::Warning(text));
+        staged.warnings.iter().cloned().for_each(warn);
+        let from = Dir::open(&staged.directory)?;
+        context.staging.keep_parent();
+        let into = context.staging.parent().descend(dest)?;
+        let mut older = 0;
+        fs::merge(&from, &into, dest, &mut |path, replaced| {
+            match replaced.map(|replaced| (owners.of(path), replaced)) {
+                Some((Some(owner), replaced)) => warn(format!(
+                    "`{}` is provided by more than one fetch, {name} replaces what {owner} brought",
+                    replaced.display()
+                )),
+                Some((None, _)) => older += 1,
+                None => {}
+            }
+            owners.set(path.clone(), name);
+        })?;
+        if older > 0 {
+            warn(format!(
+                "{older} paths in the destination were there before this run and are replaced"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Who brought which path. A directory that was moved as a whole stands for all that is in it.
+#[derive(Default)]
+struct Owners<'a>(HashMap<RelPath, &'a str>);
+
+impl<'a> Owners<'a> {
+    fn set(&mut self, path: RelPath, name: &'a str) {
+        self.0.insert(path, name);
+    }
+
+    fn of(&self, path: &RelPath) -> Option<&'a str> {
+        let mut path = path.clone();
+        loop {
+            if let Some(name) = self.0.get(&path) {
+                return Some(name);
+            }
+            path = path.split_last()?.0;
+        }
+    }
+}

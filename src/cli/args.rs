@@ -1,0 +1,105 @@
+//! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Puts the inputs of a CI task on disk: fast, verified, never half-way.
+#[derive(Debug, Parser)]
+#[command(name = "fetch-content", version, max_term_width = 100, arg_required_else_help = true, after_help = ENVIRONMENT)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    StaticUrl(StaticUrl),
+    TaskArtifacts(TaskArtifacts),
+}
+
+/// Download one URL, verify it, and repack archives.
+///
+/// Nothing appears at DEST before size and SHA-256 of the whole download are verified.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = STATIC_URL_EXAMPLE)]
+pub(super) struct StaticUrl {
+    /// SHA-256 of the download, as 64 hex digits
+    #[arg(long, value_name = "HEX")]
+    pub(super) sha256: String,
+    /// Size of the download in bytes (0: not checked)
+    #[arg(long, value_name = "BYTES")]
+    pub(super) size: u64,
+    /// URL of a detached OpenPGP signature of the download
+    #[arg(long, value_name = "URL", requires = "gpg_key_env")]
+    pub(super) gpg_sig_url: Option<String>,
+    /// Environment variable that holds the OpenPGP key
+    #[arg(long, value_name = "NAME", requires = "gpg_sig_url")]
+    pub(super) gpg_key_env: Option<String>,
+    /// Leading components to remove from the names in the archive (repacks it)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) strip_components: usize,
+    /// Text to put in front of the names in the archive (repacks it)
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub(super) add_prefix: String,
+    /// Request header, sent to the origin of URL only (repeatable)
+    #[arg(short = 'H', long = "header", value_name = "KEY: VALUE")]
+    pub(super) headers: Vec<String>,
+    /// Make an archive also of a download that is none
+    #[arg(long)]
+    pub(super) force_archive: bool,
+    /// What to download
+    pub(super) url: String,
+    /// Where to put it; names that end in `.tar.zst` are repacked to that format
+    pub(super) dest: PathBuf,
+}
+
+/// Download the artifacts listed in MOZ_FETCHES and extract them.
+///
+/// Entries are objects with the keys `task` and `artifact`, and optionally `extract` (default true), `dest` (a
+/// directory below the destination), `verify-hash` (by the task's chain of trust), `sha256` and `size`. They are
+/// published in the order of the list, when all of them have arrived and are verified.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = TASK_ARTIFACTS_EXAMPLE)]
+pub(super) struct TaskArtifacts {
+    /// Destination directory [default: $MOZ_FETCHES_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) dest: Option<PathBuf>,
+    /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
+    #[arg(long, value_name = "FILE")]
+    pub(super) fetches: Option<PathBuf>,
+    /// Read artifacts from DIR/task/<task id>/artifacts/<name> and not from a queue
+    #[arg(long, value_name = "DIR")]
+    pub(super) store: Option<PathBuf>,
+}
+
+const STATIC_URL_EXAMPLE: &str = "\
+Example:
+  fetch-content static-url --size 1934932 \\
+    --sha256 9bd8f1b3c8c1c0f0f6e5b4b0e5e9fb1ea3cbbba1c2a0f3d2c63c29f8a4a4e7a1 \\
+    --strip-components 1 --add-prefix gmp/ \\
+    https://ftp.gnu.org/gnu/gmp/gmp-6.2.1.tar.xz gmp.tar.zst";
+
+const TASK_ARTIFACTS_EXAMPLE: &str = "\
+Example:
+  export TASKCLUSTER_ROOT_URL=https://firefox-ci-tc.services.mozilla.com
+  export MOZ_FETCHES='[{\"task\": \"dSlITZ4yQgmvxxAi4A8fHQ\", \"artifact\": \"public/build/gmp.tar.zst\"}]'
+  fetch-content task-artifacts --dest fetches";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  MOZ_FETCHES, MOZ_FETCHES_DIR          list and destination of task-artifacts
+  TASKCLUSTER_ROOT_URL                  the deployment that has the artifacts
+  TASKCLUSTER_PROXY_URL                 where private artifacts are read through
+  SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
+  http_proxy, https_proxy, no_proxy     HTTP proxies
+  FETCH_CONTENT_CONCURRENCY             transfers at once [16]
+  FETCH_CONTENT_ATTEMPTS                attempts per transfer [6]
+  FETCH_CONTENT_RETRY_BASE_MS           longest first pause, doubled with every retry [1000]
+  FETCH_CONTENT_RETRY_MAX_MS            longest pause [60000]
+  FETCH_CONTENT_RETRY_AFTER_MAX_MS      longest pause a server may ask for [120000]
+  FETCH_CONTENT_CONNECT_TIMEOUT_MS      for DNS, TCP and TLS together [20000]
+  FETCH_CONTENT_STALL_TIMEOUT_MS        without a byte [60000]
+  FETCH_CONTENT_TOTAL_TIMEOUT_MS        no new attempt after this [none]
+
+Exit codes:
+  0 success, 2 usage, 3 network, 4 integrity, 5 archive, 6 local file system, 130/143 interrupted, 1 anything else";

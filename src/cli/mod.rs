@@ -1,0 +1,110 @@
+//! The command line: one file per subcommand, which turns what was typed into what the library needs. The only room
+//! that names clap and indicatif, and that writes to people.
+
+mod args;
+mod settings;
+mod static_url;
+mod task_artifacts;
+mod ui;
+
+use crate::{
+    error::{Error, Result},
+    fs,
+};
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use ui::Ui;
+
+/// How a run ended.
+enum Ended {
+    Done(Result<()>),
+    Signal(u8),
+}
+
+/// Runs the program and returns its exit code.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(err) => {
+            // Also `--help` and `--version`, which exit with 0.
+            let _ = err.print();
+            return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
+        }
+    };
+    // The system tells the umask only by changing it, which must not happen beside other threads.
+    fs::umask();
+    let ui = Ui::new();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(err) => {
+            ui.line(&format!("error: cannot start the async runtime: {err}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = command(args.command, &ui) => Ended::Done(ended),
+            number = interrupted() => Ended::Signal(number),
+        }
+    });
+    // Waits for blocking jobs: the last one to end removes the staging directory.
+    drop(runtime);
+    ui.clear();
+    match ended {
+        Ended::Done(Ok(())) => ExitCode::SUCCESS,
+        Ended::Done(Err(err)) => {
+            report(&ui, &err);
+            ExitCode::from(err.kind().exit_code())
+        }
+        Ended::Signal(number) => {
+            ui.line(&format!(
+                "error: interrupted by signal {number}; nothing was published"
+            ));
+            ExitCode::from(128 + number)
+        }
+    }
+}
+
+async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
+    match command {
+        Command::StaticUrl(args) => static_url::run(args, ui).await,
+        Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
+    }
+}
+
+/// Returns the number of the first signal that asks to end.
+async fn interrupted() -> u8 {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => 2,
+        _ = terminate.recv() => 15,
+    }
+}
+
+/// Writes an error, one line per cause, and what can be done about it.
+fn report(ui: &Ui, err: &Error) {
+    ui.line(&format!("error: {err}"));
+    let mut source = std::error::Error::source(err);
+    let mut last = err.to_string();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if text != last {
+            ui.line(&format!("  caused by: {text}"));
+        }
+        last = text;
+        source = cause.source();
+    }
+    if let Some(hint) = err.hint() {
+        ui.line(&format!("hint: {hint}"));
+    }
+}

@@ -1,0 +1,150 @@
+//! `fetch-content task-artifacts`: the entries of `MOZ_FETCHES`, fetched together and published in order.
+
+use crate::{
+    archive::Placing,
+    batch::{self, Item},
+    cli::{args, settings, settings::Tunables, ui::Ui},
+    error::{Error, Result},
+    fetch::{Context, Request, placing_slots},
+    fs::{self, Staging},
+    http::Client,
+    task::{Entry, Origin, Queue, Tasks, parse_entries},
+};
+use serde_json::json;
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Runs the subcommand. Everything that can be wrong with its input is found before the first request.
+pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let dest = destination(args.dest)?;
+    let entries = entries(args.fetches.as_deref(), ui)?;
+    let tunables = Tunables::from_env()?;
+    if !entries.is_empty() {
+        let client = Client::new(tunables.http)?;
+        let tasks = Tasks::new(origin(args.store)?, client.clone(), tunables.retry.clone());
+        let items = entries
+            .iter()
+            .map(|entry| item(entry, &tasks, ui))
+            .collect::<Result<Vec<_>>>()?;
+        let context = Context {
+            client,
+            retry: tunables.retry,
+            placing_slots: placing_slots(),
+            staging: Arc::new(Staging::inside(&dest)?),
+            start,
+        };
+        batch::run(items, Arc::new(context), tunables.transfers).await?;
+    }
+    let elapsed = start.elapsed();
+    ui.summary(elapsed);
+    perfherder(elapsed, ui)
+}
+
+fn destination(typed: Option<PathBuf>) -> Result<PathBuf> {
+    let dest = match typed {
+        Some(dest) => Some(dest),
+        None => settings::text("MOZ_FETCHES_DIR")?.map(PathBuf::from),
+    };
+    let dest = dest
+        .filter(|dest| !dest.as_os_str().is_empty())
+        .ok_or_else(|| Error::Usage {
+            what: "no destination directory specified".into(),
+            hint: Some("pass --dest DIR or set MOZ_FETCHES_DIR".into()),
+        })?;
+    Ok(dest)
+}
+
+fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
+    let (json, from) = match file {
+        None => {
+            let json = settings::text("MOZ_FETCHES")?.ok_or_else(|| Error::Usage {
+                what: "MOZ_FETCHES is not set".into(),
+                hint: Some("set it to a JSON list of artifacts, or pass --fetches FILE".into()),
+            })?;
+            (json, "MOZ_FETCHES".to_owned())
+        }
+        Some(path) if path == Path::new("-") => {
+            let mut json = String::new();
+            let read = std::io::stdin().read_to_string(&mut json);
+            read.map_err(|err| {
+                Error::usage(format!("cannot read the list from standard input: {err}"))
+            })?;
+            (json, "standard input".to_owned())
+        }
+        Some(path) => {
+            let json = fs::read_to_string(path).map_err(|err| {
+                Error::usage(
+                    std::error::Error::source(&err)
+                        .map_or(err.to_string(), |cause| format!("{err}: {cause}")),
+                )
+            })?;
+            (json, path.display().to_string())
+        }
+    };
+    let (entries, unknown) = parse_entries(&json, &from)?;
+    for unknown in unknown {
+        ui.warning(&format!(
+            "{}: nobody reads the key `{}`",
+            unknown.place,
+            unknown.key.escape_debug()
+        ));
+    }
+    Ok(entries)
+}
+
+fn origin(store: Option<PathBuf>) -> Result<Origin> {
+    if let Some(store) = store {
+        return Ok(Origin::Store(store));
+    }
+    let root = settings::text("TASKCLUSTER_ROOT_URL")?.ok_or_else(|| Error::Usage {
+        what: "TASKCLUSTER_ROOT_URL is not set".into(),
+        hint: Some("set it to the deployment that has the artifacts, or pass --store DIR".into()),
+    })?;
+    Ok(Origin::Queue(Queue::new(
+        &root,
+        settings::text("TASKCLUSTER_PROXY_URL")?.as_deref(),
+    )?))
+}
+
+fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
+    let name = entry.artifact.file_name();
+    let request = Request {
+        name: format!("{} of task {}", entry.artifact, entry.task),
+        source: tasks.source(&entry.task, &entry.artifact)?,
+        expected: tasks.expectation(entry),
+        placing: if entry.extract {
+            Placing::Extract
+        } else {
+            Placing::Keep
+        },
+        file_name: name.into(),
+    };
+    Ok(Item {
+        request,
+        dest: entry.dest.clone(),
+        observer: ui.watch(name),
+    })
+}
+
+/// Writes the time the run took in the form Mozilla's Perfherder collects, as the Python tool does.
+fn perfherder(elapsed: Duration, ui: &Ui) -> Result<()> {
+    let suite = json!({
+        "name": "fetch_content",
+        "value": elapsed.as_secs_f64(),
+        "lowerIsBetter": true,
+        "shouldAlert": false,
+        "subtests": [],
+    });
+    let data = json!({"framework": {"name": "build_metrics"}, "suites": [suite]}).to_string();
+    ui.line(&format!("PERFHERDER_DATA: {data}"));
+    let automation = settings::text("MOZ_AUTOMATION")?.as_deref() == Some("1");
+    match settings::text("PERFHERDER_FETCH_CONTENT_JSON_PATH")? {
+        Some(path) if automation => fs::write(Path::new(&path), &data),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,254 @@
+//! Everything that is written to people: bars on a terminal, lines in a log. Standard output stays empty.
+
+use crate::{
+    observe::{Event, Fetched, Observer},
+    size::ByteSize,
+};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::{IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The terminal or log of a run.
+pub(super) struct Ui {
+    bars: Option<MultiProgress>,
+    total: Option<ProgressBar>,
+    rows: Mutex<Vec<Row>>,
+}
+
+/// One line of the summary.
+struct Row {
+    name: String,
+    fetched: Option<Fetched>,
+}
+
+impl Ui {
+    /// Draws bars if standard error is a terminal.
+    pub(super) fn new() -> Arc<Self> {
+        let bars = std::io::stderr()
+            .is_terminal()
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let total = bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(0));
+            bar.set_style(style(
+                "{msg:>24.24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+            ));
+            bar.set_message("total");
+            bar
+        });
+        Arc::new(Self {
+            bars,
+            total,
+            rows: Mutex::default(),
+        })
+    }
+
+    /// Writes one line, above the bars if there are any.
+    pub(super) fn line(&self, text: &str) {
+        let write = || {
+            // A closed standard error must not end the fetch.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match &self.bars {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Writes a warning.
+    pub(super) fn warning(&self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+
+    /// Returns the observer of one fetch.
+    pub(super) fn watch(self: &Arc<Self>, name: &str) -> Arc<dyn Observer> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.push(Row {
+            name: name.to_owned(),
+            fetched: None,
+        });
+        Arc::new(Watch {
+            ui: Arc::clone(self),
+            row: rows.len() - 1,
+            name: name.to_owned(),
+            bar: Mutex::default(),
+        })
+    }
+
+    /// Removes the bars.
+    pub(super) fn clear(&self) {
+        if let Some(bars) = &self.bars {
+            let _ = bars.clear();
+        }
+    }
+
+    /// Writes what was fetched and where the time went.
+    pub(super) fn summary(&self, elapsed: Duration) {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let done: Vec<(&str, &Fetched)> = rows
+            .iter()
+            .filter_map(|row| Some((row.name.as_str(), row.fetched.as_ref()?)))
+            .collect();
+        let bytes = ByteSize(done.iter().map(|(_, fetched)| fetched.bytes).sum());
+        let seconds = elapsed.as_secs_f64();
+        self.line(&format!(
+            "fetched {} of {}: {bytes} in {seconds:.2} s ({})",
+            done.len(),
+            rows.len(),
+            bytes.rate(elapsed)
+        ));
+        if done.is_empty() {
+            return;
+        }
+        let width = done
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .clamp(5, 40);
+        self.line(&format!(
+            "  {:width$} {:>10} {:>8} {:>10} {:>8}",
+            "fetch", "size", "wait s", "transfer s", "unpack s"
+        ));
+        for (name, fetched) in done {
+            let size = ByteSize(fetched.bytes).to_string();
+            let [wait, transfer, unpack] =
+                [fetched.wait, fetched.transfer, fetched.unpack].map(|time| time.as_secs_f64());
+            self.line(&format!(
+                "  {name:width$} {size:>10} {wait:>8.2} {transfer:>10.2} {unpack:>8.2}"
+            ));
+        }
+    }
+}
+
+/// Shows the events of one fetch.
+struct Watch {
+    ui: Arc<Ui>,
+    row: usize,
+    name: String,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Watch {
+    fn line(&self, text: &str) {
+        self.ui.line(&format!("[{}] {text}", self.name));
+    }
+
+    /// Starts a bar, in place of that of an earlier attempt.
+    fn start_bar(&self, size: Option<u64>) {
+        let (Some(bars), Some(total)) = (&self.ui.bars, &self.ui.total) else {
+            return;
+        };
+        self.drop_bar();
+        let bar = match size {
+            Some(size) => {
+                total.inc_length(size);
+                ProgressBar::new(size).with_style(style(
+                    "{msg:>24.24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                ))
+            }
+            None => ProgressBar::new_spinner()
+                .with_style(style("{msg:>24.24} {spinner} {bytes} {bytes_per_sec}")),
+        };
+        let bar = bars.insert_before(total, bar);
+        bar.set_message(self.name.clone());
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+    }
+
+    fn drop_bar(&self) {
+        let bar = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let (Some(bar), Some(total)) = (bar, &self.ui.total) {
+            if !bar.is_finished() {
+                total.set_length(
+                    total
+                        .length()
+                        .unwrap_or(0)
+                        .saturating_sub(bar.length().unwrap_or(0)),
+                );
+                total.set_position(total.position().saturating_sub(bar.position()));
+            }
+            bar.finish_and_clear();
+        }
+    }
+
+    fn received(&self, bytes: u64) {
+        if let (Some(bar), Some(total)) = (
+            &*self.bar.lock().unwrap_or_else(PoisonError::into_inner),
+            &self.ui.total,
+        ) {
+            bar.inc(bytes);
+            total.inc(bytes);
+        }
+    }
+
+    fn finished(&self, fetched: &Fetched) {
+        if let Some(bar) = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            bar.finish_and_clear();
+        }
+        let Fetched {
+            bytes,
+            sha256,
+            transfer,
+            unpack,
+            ..
+        } = fetched;
+        let (size, time) = (ByteSize(*bytes), *transfer + *unpack);
+        self.line(&format!(
+            "done: {size} in {:.2} s ({}), sha256 {sha256}",
+            time.as_secs_f64(),
+            size.rate(time)
+        ));
+        let mut rows = self.ui.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows[self.row].fetched = Some(fetched.clone());
+    }
+}
+
+impl Observer for Watch {
+    fn on_event(&self, event: &Event<'_>) {
+        match event {
+            Event::Started { url, size } => {
+                if self.ui.bars.is_none() {
+                    self.line(&format!("start {url}"));
+                }
+                self.start_bar(*size);
+            }
+            Event::Received { bytes } => self.received(*bytes),
+            Event::Retrying {
+                cause,
+                wait,
+                retry,
+                retries,
+            } => {
+                self.drop_bar();
+                let mut text = cause.to_string();
+                let mut source = std::error::Error::source(cause);
+                while let Some(cause) = source {
+                    text = format!("{text}: {cause}");
+                    source = cause.source();
+                }
+                self.line(&format!(
+                    "retry {retry} of {retries} in {:.1} s: {text}",
+                    wait.as_secs_f64()
+                ));
+            }
+            Event::Finished(fetched) => self.finished(fetched),
+            Event::Warning(text) => self.ui.warning(text),
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // Fails only for a malformed template, and then the default will do.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,344 @@
+//! [`Error`]: what went wrong, told once: what was tried, where, what was expected and what was found.
+//!
+//! Two decisions are taken here and nowhere else: whether another attempt can help ([`Error::retry`]) and which exit
+//! code a failure has ([`Error::kind`]).
+
+use crate::{digest::Sha256Digest, safe_url::SafeUrl, size::ByteSize};
+use std::{io, path::PathBuf, time::Duration};
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong. The text never includes the source's text; a report walks the chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Arguments, environment or `MOZ_FETCHES` make no sense.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong, naming the thing.
+        what: String,
+        /// What would be right.
+        hint: Option<String>,
+    },
+    /// No usable answer from a server: DNS, connect, TLS, reset.
+    #[error("cannot download {url}")]
+    Http {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// Whether another attempt can help.
+        transient: bool,
+        /// The transport's cause.
+        source: io::Error,
+    },
+    /// The server answered with a status that is not success.
+    #[error("{url} answered {status}{}", answer.as_ref().map_or_else(String::new, |text| format!(": {text}")))]
+    Status {
+        /// The URL that answered, after redirects.
+        url: SafeUrl,
+        /// Status code and reason phrase.
+        status: String,
+        /// The status code alone.
+        code: u16,
+        /// The human part of the answer, control characters escaped.
+        answer: Option<String>,
+        /// The wait the server asked for.
+        retry_after: Option<Duration>,
+    },
+    /// A redirect that must not or cannot be followed.
+    #[error("{url} redirects {problem}")]
+    Redirect {
+        /// The URL that redirects.
+        url: SafeUrl,
+        /// What is wrong with the redirect.
+        problem: String,
+    },
+    /// Nothing arrived for too long.
+    #[error("{url} sent nothing for {after:?} ({received} received)")]
+    Stalled {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// The limit.
+        after: Duration,
+        /// What had arrived until then.
+        received: ByteSize,
+    },
+    /// The body ended before its announced end.
+    #[error("{url} ended after {received} bytes of {expected}")]
+    Truncated {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// What arrived, in bytes.
+        received: u64,
+        /// What `Content-Length` announced, in bytes.
+        expected: u64,
+    },
+    /// The announced length is not the expected size. The wording is the Python tool's.
+    #[error(
+        "size mismatch on {url}: wanted {expected}; content-length is {announced}, x-cache-status is: {cache}"
+    )]
+    AnnouncedSize {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// The expected size in bytes.
+        expected: u64,
+        /// `Content-Length` as sent.
+        announced: u64,
+        /// `X-Cache-Status` as sent, or `None`: tells a stale cache from a changed upstream.
+        cache: String,
+    },
+    /// The whole has the wrong size. The wording is the Python tool's.
+    #[error("size mismatch on {url}: wanted {expected}; got {actual}")]
+    Size {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// The expected size in bytes.
+        expected: u64,
+        /// The received size in bytes.
+        actual: u64,
+    },
+    /// The whole has the wrong digest. The wording is the Python tool's.
+    #[error(
+        "sha256 mismatch on {url}: wanted {expected}; got {actual} ({received} bytes received)"
+    )]
+    Digest {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// The expected digest.
+        expected: Sha256Digest,
+        /// The digest of what was received.
+        actual: Sha256Digest,
+        /// The received size in bytes: tells truncation from tampering.
+        received: u64,
+    },
+    /// The chain of trust of a task cannot vouch for an artifact.
+    #[error("{url} {problem}")]
+    ChainOfTrust {
+        /// Where the chain of trust came from.
+        url: SafeUrl,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An archive that is malformed, hostile or of an unsupported kind.
+    #[error("cannot unpack {}", match member { Some(member) => format!("`{member}`: {problem}"), None => problem.clone() })]
+    Archive {
+        /// The member, as shown to people.
+        member: Option<String>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The local file system refused.
+    #[error("cannot {action} `{}`", path.display())]
+    Fs {
+        /// The verb.
+        action: &'static str,
+        /// Its object.
+        path: PathBuf,
+        /// The system's cause.
+        source: io::Error,
+    },
+    /// One of several fetches failed.
+    #[error("cannot fetch {name}")]
+    Fetch {
+        /// The fetch, as people know it.
+        name: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Retrying did not help.
+    #[error("gave up after {attempts} attempts in {elapsed:.1?}")]
+    GaveUp {
+        /// Requests made.
+        attempts: u32,
+        /// Since the first.
+        elapsed: Duration,
+        /// The last failure.
+        source: Box<Error>,
+    },
+    /// The work was cancelled from outside.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Whether another attempt can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The cause may pass: try until the budget is used up.
+    Soon,
+    /// A stale cache may be the cause: try once more, from zero.
+    Once,
+    /// Nothing changes by asking again.
+    Never,
+}
+
+/// The class of a failure, which is its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Exit code 2.
+    Usage,
+    /// Exit code 3.
+    Network,
+    /// Exit code 4.
+    Integrity,
+    /// Exit code 5.
+    Archive,
+    /// Exit code 6.
+    FileSystem,
+    /// Exit code 130 (or 143).
+    Interrupted,
+}
+
+impl Error {
+    /// Makes a usage error without a hint.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::Usage {
+            what: what.into(),
+            hint: None,
+        }
+    }
+
+    /// Makes an archive error that concerns no single member.
+    pub fn archive(problem: impl Into<String>) -> Self {
+        Self::Archive {
+            member: None,
+            problem: problem.into(),
+        }
+    }
+
+    /// Returns whether another attempt can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Http {
+                transient: true, ..
+            }
+            | Self::Stalled { .. }
+            | Self::Truncated { .. } => Retry::Soon,
+            Self::Status {
+                code: 408 | 425 | 429 | 500..,
+                ..
+            } => Retry::Soon,
+            Self::AnnouncedSize { .. } | Self::Size { .. } | Self::Digest { .. } => Retry::Once,
+            Self::Fetch { source, .. } => source.retry(),
+            Self::Usage { .. }
+            | Self::Http {
+                transient: false, ..
+            }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::ChainOfTrust { .. }
+            | Self::Archive { .. }
+            | Self::Fs { .. }
+            | Self::GaveUp { .. }
+            | Self::Cancelled => Retry::Never,
+        }
+    }
+
+    /// Returns the class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Usage { .. } => Kind::Usage,
+            Self::Http { .. }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::Stalled { .. }
+            | Self::Truncated { .. } => Kind::Network,
+            Self::AnnouncedSize { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::ChainOfTrust { .. } => Kind::Integrity,
+            Self::Archive { .. } => Kind::Archive,
+            Self::Fs { .. } => Kind::FileSystem,
+            Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
+            Self::Cancelled => Kind::Interrupted,
+        }
+    }
+
+    /// Returns what the reader can do about it, if there is something.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage { hint, .. } => return hint.clone(),
+            Self::Fetch { source, .. } | Self::GaveUp { source, .. } => return source.hint(),
+            Self::Status {
+                code: 401 | 403, ..
+            } => {
+                "private artifacts are read through TASKCLUSTER_PROXY_URL, which needs the scope queue:get-artifact:<name>"
+            }
+            Self::Status { code: 404, .. } => {
+                "check the task id and the artifact's name; the task may not have finished"
+            }
+            Self::Status { code: 410, .. } => {
+                "the artifact has expired: run the task that makes it again"
+            }
+            Self::Status { code: 424, .. } => {
+                "the task could not upload this artifact: see the log of that task"
+            }
+            Self::Size { .. } | Self::AnnouncedSize { .. } | Self::Digest { .. } => {
+                "the content differs from what was pinned: the upstream changed it, or a cache serves something else"
+            }
+            Self::ChainOfTrust { .. } => {
+                "`verify-hash` needs a task with the chainOfTrust feature that lists the artifact"
+            }
+            Self::Http { .. }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::Stalled { .. }
+            | Self::Truncated { .. }
+            | Self::Archive { .. }
+            | Self::Fs { .. }
+            | Self::Cancelled => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Kind {
+    /// Returns the process's exit code. 1 is left to failures nobody foresaw.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Network => 3,
+            Self::Integrity => 4,
+            Self::Archive => 5,
+            Self::FileSystem => 6,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Kind, Retry};
+    use crate::safe_url::SafeUrl;
+    use url::Url;
+
+    fn status(code: u16) -> Error {
+        let url = SafeUrl::from(&Url::parse("http://h/x").unwrap());
+        Error::Status {
+            url,
+            status: code.to_string(),
+            code,
+            answer: None,
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn only_statuses_that_can_pass_are_retried() {
+        for code in [408, 425, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(status(code).retry(), Retry::Soon, "{code}");
+        }
+        for code in [400, 401, 403, 404, 410, 416, 424] {
+            assert_eq!(status(code).retry(), Retry::Never, "{code}");
+        }
+    }
+
+    #[test]
+    fn wrappers_keep_class_and_hint() {
+        let err = Error::Fetch {
+            name: "x".into(),
+            source: Box::new(status(410)),
+        };
+        assert_eq!(err.kind(), Kind::Network);
+        assert!(err.hint().unwrap().contains("expired"));
+    }
+}

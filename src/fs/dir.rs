@@ -1,0 +1,181 @@
+//! [`Dir`]: a directory held by descriptor. Names given to it are single components, and no operation follows a link.
+
+use crate::{error::Result, fs::Context, rel_path::RelPath};
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+const OPEN: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// A directory by descriptor, with the path it was reached by for messages.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory by path; links in the path are followed, since its owner named it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fd = fs::open(path, OPEN, Mode::empty()).context("open", path)?;
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Returns the path this directory was reached by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a child that is a directory and not a link to one.
+    pub(crate) fn open_child(&self, name: &OsStr) -> Result<Self> {
+        let path = self.path.join(name);
+        let fd = fs::openat(&self.fd, name, OPEN.union(OFlags::NOFOLLOW), Mode::empty())
+            .context("open", &path)?;
+        Ok(Self { fd, path })
+    }
+
+    /// Creates a child directory with the usual permissions.
+    pub(crate) fn create_child(&self, name: &OsStr) -> Result<()> {
+        fs::mkdirat(&self.fd, name, Mode::from(0o777))
+            .context("create directory", self.path.join(name))
+    }
+
+    /// Opens the directory at `path` below this one, creating what is missing. A link on the way is an error.
+    pub(crate) fn descend(&self, path: &RelPath) -> Result<Self> {
+        let mut here = Self {
+            fd: self.fd.try_clone().context("open", &self.path)?,
+            path: self.path.clone(),
+        };
+        for name in path.components() {
+            if here.look(name)?.is_none() {
+                here.create_child(name)?;
+            }
+            here = here.open_child(name)?;
+        }
+        Ok(here)
+    }
+
+    /// Returns what kind of file a child is and its permission bits; `None` if there is none.
+    pub(crate) fn look(&self, name: &OsStr) -> Result<Option<(FileType, Mode)>> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((
+                FileType::from_raw_mode(stat.st_mode),
+                Mode::from_raw_mode(stat.st_mode),
+            ))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(err) => Err(err).context("look at", self.path.join(name)),
+        }
+    }
+
+    /// Returns the names of all children, in no order.
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&self.fd).context("list", &self.path)? {
+            let name = entry
+                .context("list", &self.path)?
+                .file_name()
+                .to_bytes()
+                .to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Sets the permission bits of a child directory.
+    pub(crate) fn set_mode(&self, name: &OsStr, mode: Mode) -> Result<()> {
+        let path = self.path.join(name);
+        let open = |flags| {
+            fs::openat(
+                &self.fd,
+                name,
+                OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | flags,
+                Mode::empty(),
+            )
+        };
+        match open(OFlags::RDONLY) {
+            Ok(child) => fs::fchmod(child, mode).context("set permissions of", path),
+            // Not readable to us: the name is a directory of our own staging, so nobody can have made it a link.
+            Err(Errno::ACCESS) => fs::chmodat(&self.fd, name, mode, AtFlags::empty())
+                .context("set permissions of", path),
+            Err(err) => Err(err).context("open", path),
+        }
+    }
+
+    /// Moves a child into another directory under the same name, replacing what a rename can replace.
+    pub(crate) fn rename_child(&self, name: &OsStr, to: &Dir, new_name: &OsStr) -> Result<()> {
+        fs::renameat(&self.fd, name, &to.fd, new_name).context("move to", to.path.join(new_name))
+    }
+
+    /// Removes a child of any kind with everything in it.
+    pub(crate) fn remove_child(&self, name: &OsStr) -> Result<()> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => crate::fs::remove_tree(&self.path.join(name)),
+            removed => removed.context("remove", self.path.join(name)),
+        }
+    }
+
+    /// Gives this directory and every one below it the permissions that removing them takes, where possible.
+    pub(crate) fn make_removable(&self) {
+        let _ = fs::fchmod(&self.fd, Mode::RWXU);
+        for name in self.names().unwrap_or_default() {
+            if let Ok(Some((FileType::Directory, _))) = self.look(&name) {
+                let _ = self.set_mode(&name, Mode::RWXU);
+                if let Ok(child) = self.open_child(&name) {
+                    child.make_removable();
+                }
+            }
+        }
+    }
+
+    /// Takes the exclusive lock that says that somebody lives here; `false` if another process has it.
+    pub(crate) fn try_lock(&self) -> Result<bool> {
+        match fs::flock(&self.fd, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(err) => Err(err).context("lock", &self.path),
+        }
+    }
+
+    /// Returns whether the directory still has a name.
+    pub(crate) fn is_linked(&self) -> Result<bool> {
+        Ok(fs::fstat(&self.fd).context("look at", &self.path)?.st_nlink > 0)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Returns whether a name starts with `prefix`.
+pub(crate) fn has_prefix(name: &OsStr, prefix: &str) -> bool {
+    name.as_bytes().starts_with(prefix.as_bytes())
+}
+
+/// Returns the process's umask. The system only tells it by setting it, so the first call belongs before any thread.
+pub(crate) fn umask() -> Mode {
+    static UMASK: OnceLock<Mode> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let mask = rustix::process::umask(Mode::from(0o077));
+        rustix::process::umask(mask);
+        mask
+    })
+}

@@ -1,0 +1,133 @@
+//! The file system: `std::fs` with a verb and a path in every error, directories held by descriptor, the confined tree
+//! an archive is written into, staging and publishing.
+//!
+//! - [`Dir`]: a directory by descriptor; every operation names one component in it and follows no link.
+//! - [`Tree`]: a directory that members of an archive are created in; nothing gets out of it.
+//! - [`Staging`]: the private directory of a run, removed whatever happens.
+//! - [`merge`]: staged content moved to where it belongs.
+
+mod dir;
+mod merge;
+mod staging;
+mod tree;
+
+pub(crate) use dir::{Dir, umask};
+pub(crate) use merge::{merge, publish_file};
+pub use staging::Staging;
+pub(crate) use tree::{Attributes, Mtime, Tree, TreeFile};
+
+use crate::error::{Error, Result};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Adds verb and object to an I/O result.
+pub(crate) trait Context<T> {
+    /// Makes the error read "cannot `action` `path`".
+    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|source| Error::Fs {
+            action,
+            path: path.as_ref().to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// Reads a whole text file.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn read_to_string(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).context("read", path)
+}
+
+/// Opens a file for an asynchronous reader.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) async fn open_async(path: &Path) -> Result<tokio::fs::File> {
+    tokio::fs::File::open(path).await.context("open", path)
+}
+
+/// Creates a file that must not exist yet and can be read back.
+pub(crate) fn create_new(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .open(path)
+        .context("create", path)
+}
+
+/// Writes a whole file, with its parent directories.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
+    create_missing(path.parent().unwrap_or(Path::new("")))?;
+    std::fs::write(path, content).context("write", path)
+}
+
+/// Removes one file.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).context("remove", path)
+}
+
+/// Creates one directory that must not exist yet.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir(path).context("create directory", path)
+}
+
+/// Creates a directory with its parents and returns those that were missing, outermost first.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn create_missing(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut missing = Vec::new();
+    let mut probe = Some(path).filter(|path| !path.as_os_str().is_empty());
+    while let Some(path) = probe {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => break,
+            Ok(_) => {
+                return Err(Error::Fs {
+                    action: "create directory",
+                    path: path.to_owned(),
+                    source: io::ErrorKind::NotADirectory.into(),
+                });
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => missing.push(path.to_owned()),
+            Err(err) => return Err(err).context("look at", path),
+        }
+        probe = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+    }
+    missing.reverse();
+    std::fs::create_dir_all(path).context("create directory", path)?;
+    Ok(missing)
+}
+
+/// Removes directories that are empty, innermost first; the others stay.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn remove_empty(directories: &[PathBuf]) {
+    for path in directories.iter().rev() {
+        if std::fs::remove_dir(path).is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes a whole tree, also one whose directories lack the permissions for it.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
+            Dir::open(path)?.make_removable();
+            std::fs::remove_dir_all(path).context("remove", path)
+        }
+        removed => removed.context("remove", path),
+    }
+}

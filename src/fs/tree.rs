@@ -1,0 +1,557 @@
+//! [`Tree`]: a directory in which the members of an archive are created, and which nothing can leave.
+//!
+//! Confinement is by descriptor, not by looking at names: the directory of every member is opened component by
+//! component from the root with `O_NOFOLLOW`. Where a component is a symbolic link (`lib64 -> lib`, then `lib64/f`, is
+//! common in sysroots), the kernel resolves it with `openat2(RESOLVE_BENEATH)`: a link that is absolute or climbs out
+//! is an error of the archive. The last component is created with `O_EXCL`, so an existing link is replaced and never
+//! written through.
+
+use crate::{
+    error::{Error, Result},
+    fs::{Context, umask},
+    rel_path::RelPath,
+};
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps},
+    io::Errno,
+};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const OPEN_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Descriptors of parent directories that are kept open. Deeper ones are opened again for every member.
+const CACHED_DEPTH: usize = 64;
+
+/// A modification time: seconds since the epoch, and nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mtime {
+    pub(crate) seconds: i64,
+    pub(crate) nanos: u32,
+}
+
+impl Mtime {
+    fn timestamps(self) -> Timestamps {
+        Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: fs::UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: self.seconds,
+                tv_nsec: i64::from(self.nanos),
+            },
+        }
+    }
+}
+
+/// Permission bits, all of which are set whatever the umask, and modification time of a file or directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) mtime: Option<Mtime>,
+}
+
+/// What to do about a directory on the way that is not there.
+#[derive(Clone, Copy, PartialEq)]
+enum Missing {
+    Create,
+    Refuse,
+}
+
+/// A confined tree under construction. Attributes of directories are applied by [`Tree::finish`].
+pub(crate) struct Tree {
+    root: Arc<OwnedFd>,
+    path: PathBuf,
+    umask: u32,
+    parents: Vec<(OsString, Arc<OwnedFd>)>,
+    directories: BTreeMap<RelPath, Attributes>,
+}
+
+impl Tree {
+    /// Opens an existing directory as the root.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let root = fs::open(path, OPEN_DIRECTORY, Mode::empty()).context("open", path)?;
+        Ok(Self {
+            root: Arc::new(root),
+            path: path.to_owned(),
+            umask: umask().bits(),
+            parents: Vec::new(),
+            directories: BTreeMap::new(),
+        })
+    }
+
+    /// Creates a regular file, in place of whatever but a filled directory has its name.
+    pub(crate) fn file(&mut self, path: &RelPath, attributes: Attributes) -> Result<TreeFile> {
+        let (parent, name) = self.place(path, Missing::Create)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = permissions(attributes.mode);
+        let create = || fs::openat(&parent, &name, flags, mode);
+        let fd = self.replacing(path, &parent, create)?;
+        let chmod = (mode.bits() & self.umask != 0).then_some(mode);
+        Ok(TreeFile {
+            file: File::from(fd),
+            path: self.path.join(path),
+            chmod,
+            mtime: attributes.mtime,
+        })
+    }
+
+    /// Creates a directory, or takes over the attributes if it is there already.
+    pub(crate) fn directory(&mut self, path: &RelPath, attributes: Attributes) -> Result<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let (parent, name) = self.place(path, Missing::Create)?;
+        let is_directory = || {
+            let stat = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        };
+        // Writable to us until all of its content is there.
+        self.replacing(path, &parent, || {
+            match fs::mkdirat(&parent, &name, Mode::RWXU) {
+                Err(Errno::EXIST) if is_directory() => Ok(()),
+                made => made,
+            }
+        })?;
+        self.directories.insert(path.clone(), attributes);
+        Ok(())
+    }
+
+    /// Creates a symbolic link with the target as it is in the archive: it may point anywhere, but nothing of this
+    /// tree is written through it unless it stays inside.
+    pub(crate) fn symlink(
+        &mut self,
+        path: &RelPath,
+        target: &OsStr,
+        mtime: Option<Mtime>,
+    ) -> Result<()> {
+        let (parent, name) = self.place(path, Missing::Create)?;
+        self.replacing(path, &parent, || fs::symlinkat(target, &parent, &name))?;
+        if let Some(mtime) = mtime {
+            fs::utimensat(
+                &parent,
+                &name,
+                &mtime.timestamps(),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .context("set the time of", self.path.join(path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `path` another name of the regular file `to`, which must be in the tree already.
+    pub(crate) fn hard_link(&mut self, path: &RelPath, to: &RelPath) -> Result<()> {
+        let problem = |what: &str| member_error(path, format!("hard link to `{to}`, which {what}"));
+        let (from_parent, from_name) = match self.place(to, Missing::Refuse) {
+            Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(problem("is not in the archive before it"));
+            }
+            placed => placed?,
+        };
+        let stat = match fs::statat(&from_parent, &from_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Err(problem("is not in the archive before it")),
+            stat => stat.context("look at", self.path.join(to))?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(problem("is not a regular file"));
+        }
+        let (parent, name) = self.place(path, Missing::Create)?;
+        let same_file = || {
+            let there = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+            there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
+        };
+        self.replacing(path, &parent, || {
+            match fs::linkat(&from_parent, &from_name, &parent, &name, AtFlags::empty()) {
+                Err(Errno::EXIST) if same_file() => Ok(()),
+                linked => linked,
+            }
+        })
+    }
+
+    /// Gives directories their permissions and times, the innermost first.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let mut directories: Vec<_> = std::mem::take(&mut self.directories).into_iter().collect();
+        directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.depth()));
+        for (path, attributes) in directories {
+            let Some((parent, name)) = path.split_last() else {
+                continue;
+            };
+            let parent = self.descend(&parent, Missing::Refuse)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let shown = self.path.join(&path);
+            match fs::openat(&parent, name, flags, Mode::empty()) {
+                Ok(fd) => {
+                    if let Some(mtime) = attributes.mtime {
+                        fs::futimens(&fd, &mtime.timestamps())
+                            .context("set the time of", &shown)?;
+                    }
+                    fs::fchmod(&fd, permissions(attributes.mode))
+                        .context("set permissions of", &shown)?;
+                }
+                // A later member took its place.
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+                Err(err) => return Err(err).context("open", &shown),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the open directory a member belongs in, and its name there.
+    fn place(&mut self, path: &RelPath, missing: Missing) -> Result<(Arc<OwnedFd>, OsString)> {
+        let Some((parent, name)) = path.split_last() else {
+            return Err(member_error(
+                path,
+                "would replace the destination itself".into(),
+            ));
+        };
+        Ok((self.descend(&parent, missing)?, name.to_owned()))
+    }
+
+    /// Opens a directory below the root, starting from the deepest one that is open already.
+    fn descend(&mut self, path: &RelPath, missing: Missing) -> Result<Arc<OwnedFd>> {
+        let known = self
+            .parents
+            .iter()
+            .zip(path.components())
+            .take_while(|((name, _), component)| name == component);
+        let known = known.count();
+        self.parents.truncate(known);
+        let mut here = self
+            .parents
+            .last()
+            .map_or_else(|| Arc::clone(&self.root), |(_, fd)| Arc::clone(fd));
+        for (depth, component) in path.components().enumerate().skip(known) {
+            here = Arc::new(self.step(&here, component, (path, depth), missing)?);
+            if depth < CACHED_DEPTH {
+                self.parents.push((component.to_owned(), Arc::clone(&here)));
+            }
+        }
+        Ok(here)
+    }
+
+    /// Opens the directory `name` in `here`; it is component number `depth` of `path`.
+    fn step(
+        &self,
+        here: &OwnedFd,
+        name: &OsStr,
+        (path, depth): (&RelPath, usize),
+        missing: Missing,
+    ) -> Result<OwnedFd> {
+        let open = || fs::openat(here, name, OPEN_DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        let so_far = || path.components().take(depth + 1).collect::<PathBuf>();
+        match open() {
+            Err(Errno::NOENT) if missing == Missing::Create => {
+                match fs::mkdirat(here, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => open().context("open", self.path.join(so_far())),
+                    Err(err) => Err(err).context("create directory", self.path.join(so_far())),
+                }
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => self.through_link(&so_far(), path),
+            opened => opened.context("open", self.path.join(so_far())),
+        }
+    }
+
+    /// Opens a directory that a symbolic link inside the tree leads to, if that is inside, too.
+    fn through_link(&self, link: &Path, member: &RelPath) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        fs::openat2(&self.root, link, OPEN_DIRECTORY, Mode::empty(), resolve).map_err(|errno| {
+            let link = link.display();
+            let problem = match errno {
+                Errno::XDEV => format!("`{link}` is a symbolic link that leads out of the tree"),
+                Errno::NOTDIR => format!("`{link}` is not a directory"),
+                Errno::NOENT | Errno::LOOP => {
+                    format!("`{link}` is a symbolic link that leads nowhere")
+                }
+                _ => format!("`{link}` cannot be resolved: {errno}"),
+            };
+            member_error(member, problem)
+        })
+    }
+
+    /// Runs `create`, and once more without what is in its way. A directory goes only if it is empty, as with GNU tar.
+    fn replacing<T>(
+        &mut self,
+        path: &RelPath,
+        parent: &OwnedFd,
+        create: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        match create() {
+            Err(Errno::EXIST) => {}
+            created => return created.context("create", self.path.join(path)),
+        }
+        let name = path
+            .split_last()
+            .map(|(_, name)| name.to_owned())
+            .unwrap_or_default();
+        match fs::unlinkat(parent, &name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {
+                fs::unlinkat(parent, &name, AtFlags::REMOVEDIR).map_err(|_: Errno| {
+                    member_error(path, "would replace a directory that is not empty".into())
+                })?;
+                self.directories.remove(path);
+            }
+            removed => removed.context("replace", self.path.join(path))?,
+        }
+        // The open descriptors may lead through what was just removed.
+        self.parents.clear();
+        create().context("create", self.path.join(path))
+    }
+}
+
+/// Set-id and sticky bits are nobody's.
+fn permissions(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o777)
+}
+
+fn member_error(path: &RelPath, problem: String) -> Error {
+    Error::Archive {
+        member: Some(path.to_string()),
+        problem,
+    }
+}
+
+/// A regular file of a [`Tree`] that is being written.
+pub(crate) struct TreeFile {
+    file: File,
+    path: PathBuf,
+    chmod: Option<Mode>,
+    mtime: Option<Mtime>,
+}
+
+impl TreeFile {
+    /// Appends content.
+    pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
+        self.file.write_all(content).context("write", &self.path)
+    }
+
+    /// Appends content, leaving holes for blocks of zeros.
+    pub(crate) fn write_sparse(&mut self, content: &[u8]) -> Result<()> {
+        const BLOCK: usize = 4096;
+        for block in content.chunks(BLOCK) {
+            if block.iter().all(|&byte| byte == 0) {
+                let length = i64::try_from(block.len()).unwrap_or_default();
+                self.file
+                    .seek(SeekFrom::Current(length))
+                    .context("write", &self.path)?;
+            } else {
+                self.write(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file at the current position and gives it its permissions and time.
+    pub(crate) fn finish_sparse(mut self) -> Result<()> {
+        let end = self.file.stream_position().context("write", &self.path)?;
+        self.file.set_len(end).context("write", &self.path)?;
+        self.finish()
+    }
+
+    /// Gives the file its permissions and time.
+    pub(crate) fn finish(self) -> Result<()> {
+        if let Some(mode) = self.chmod {
+            fs::fchmod(self.file.as_fd(), mode).context("set permissions of", &self.path)?;
+        }
+        if let Some(mtime) = self.mtime {
+            fs::futimens(self.file.as_fd(), &mtime.timestamps())
+                .context("set the time of", &self.path)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
+mod tests {
+    use super::{Attributes, Mtime, Tree};
+    use crate::{error::Error, rel_path::RelPath};
+    use std::{
+        ffi::OsStr,
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+        path::Path,
+    };
+
+    const FILE: Attributes = Attributes {
+        mode: 0o644,
+        mtime: None,
+    };
+
+    fn rel(path: &str) -> RelPath {
+        RelPath::parse(path.as_bytes()).unwrap()
+    }
+
+    fn write(tree: &mut Tree, path: &str) -> Result<(), Error> {
+        let mut file = tree.file(&rel(path), FILE)?;
+        file.write(b"inside")?;
+        file.finish()
+    }
+
+    /// A tree at `root` beside `outside/canary`.
+    fn sandbox() -> (tempfile::TempDir, Tree) {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("outside")).unwrap();
+        fs::create_dir(temp.path().join("root")).unwrap();
+        fs::write(temp.path().join("outside/canary"), "alive").unwrap();
+        let tree = Tree::open(&temp.path().join("root")).unwrap();
+        (temp, tree)
+    }
+
+    fn canary_is_alive(temp: &Path) {
+        assert_eq!(fs::read_dir(temp.join("outside")).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_to_string(temp.join("outside/canary")).unwrap(),
+            "alive"
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_leaves() {
+        for target in ["../outside", "/", "in/../../outside"] {
+            let (temp, mut tree) = sandbox();
+            write(&mut tree, "in/f").unwrap();
+            tree.symlink(&rel("link"), OsStr::new(target), None)
+                .unwrap();
+            let err = write(&mut tree, "link/canary").unwrap_err();
+            assert!(matches!(&err, Error::Archive { .. }), "{target}: {err:?}");
+            canary_is_alive(temp.path());
+        }
+    }
+
+    #[test]
+    fn two_hops_do_not_leave_either() {
+        let (temp, mut tree) = sandbox();
+        tree.directory(&rel("a/b"), FILE).unwrap();
+        tree.symlink(&rel("a/b/up"), OsStr::new(".."), None)
+            .unwrap();
+        tree.symlink(&rel("hop"), OsStr::new("a/b/up/../../outside"), None)
+            .unwrap();
+        assert!(write(&mut tree, "hop/canary").is_err());
+        canary_is_alive(temp.path());
+    }
+
+    #[test]
+    fn a_link_inside_the_tree_is_walked_through() {
+        let (temp, mut tree) = sandbox();
+        write(&mut tree, "usr/lib/a").unwrap();
+        tree.symlink(&rel("usr/lib64"), OsStr::new("lib"), None)
+            .unwrap();
+        write(&mut tree, "usr/lib64/b/c").unwrap();
+        assert!(temp.path().join("root/usr/lib/b/c").is_file());
+    }
+
+    #[test]
+    fn an_existing_link_is_replaced_and_not_written_through() {
+        let (temp, mut tree) = sandbox();
+        tree.symlink(&rel("f"), OsStr::new("../outside/canary"), None)
+            .unwrap();
+        write(&mut tree, "f").unwrap();
+        canary_is_alive(temp.path());
+        assert!(!temp.path().join("root/f").is_symlink());
+    }
+
+    #[test]
+    fn a_directory_that_became_a_link_is_not_used_by_its_old_descriptor() {
+        let (temp, mut tree) = sandbox();
+        tree.directory(&rel("d"), FILE).unwrap();
+        write(&mut tree, "d/x").unwrap();
+        tree.directory(&rel("e"), FILE).unwrap();
+        tree.symlink(&rel("e"), OsStr::new("d"), None).unwrap();
+        write(&mut tree, "e/y").unwrap();
+        assert!(temp.path().join("root/d/y").is_file());
+    }
+
+    #[test]
+    fn hard_links_lead_to_regular_files_of_the_tree_only() {
+        let (temp, mut tree) = sandbox();
+        write(&mut tree, "f").unwrap();
+        tree.hard_link(&rel("g"), &rel("f")).unwrap();
+        tree.hard_link(&rel("f"), &rel("f")).unwrap();
+        assert_eq!(fs::metadata(temp.path().join("root/g")).unwrap().nlink(), 2);
+        tree.symlink(&rel("s"), OsStr::new("../outside/canary"), None)
+            .unwrap();
+        for target in ["s", "missing", "no/such"] {
+            assert!(
+                matches!(
+                    tree.hard_link(&rel("h"), &rel(target)),
+                    Err(Error::Archive { .. })
+                ),
+                "{target}"
+            );
+        }
+        tree.symlink(&rel("out"), OsStr::new("../outside"), None)
+            .unwrap();
+        assert!(tree.hard_link(&rel("h"), &rel("out/canary")).is_err());
+    }
+
+    #[test]
+    fn set_id_bits_are_dropped_and_read_only_directories_filled() {
+        let (temp, mut tree) = sandbox();
+        let mtime = Some(Mtime {
+            seconds: 1_000_000_000,
+            nanos: 123_456_789,
+        });
+        tree.directory(
+            &rel("d"),
+            Attributes {
+                mode: 0o2555,
+                mtime,
+            },
+        )
+        .unwrap();
+        tree.file(
+            &rel("d/suid"),
+            Attributes {
+                mode: 0o4755,
+                mtime,
+            },
+        )
+        .unwrap()
+        .finish()
+        .unwrap();
+        tree.finish().unwrap();
+        let dir = fs::metadata(temp.path().join("root/d")).unwrap();
+        let file = fs::metadata(temp.path().join("root/d/suid")).unwrap();
+        assert_eq!(
+            (
+                dir.permissions().mode() & 0o7777,
+                file.permissions().mode() & 0o7777
+            ),
+            (0o555, 0o755)
+        );
+        assert_eq!(
+            (dir.mtime(), dir.mtime_nsec(), file.mtime()),
+            (1_000_000_000, 123_456_789, 1_000_000_000)
+        );
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let (temp, mut tree) = sandbox();
+        let mut file = tree.file(&rel("sparse"), FILE).unwrap();
+        file.write_sparse(&[&[1_u8; 4096][..], &[0; 1 << 20]].concat())
+            .unwrap();
+        file.finish_sparse().unwrap();
+        let meta = fs::metadata(temp.path().join("root/sparse")).unwrap();
+        assert_eq!(meta.len(), 4096 + (1 << 20));
+        assert!(meta.blocks() * 512 < 65536, "{} blocks", meta.blocks());
+    }
+
+    #[test]
+    fn paths_deeper_than_the_cache_work() {
+        let (temp, mut tree) = sandbox();
+        let deep = "d/".repeat(150) + "f";
+        write(&mut tree, &deep).unwrap();
+        write(&mut tree, &(deep.clone() + "2")).unwrap();
+        assert!(temp.path().join("root").join(deep).is_file());
+    }
+}

@@ -1,0 +1,33 @@
+//! Puts the inputs of a CI task on disk: fast, verified, never half-way.
+//!
+//! ```text
+//! entries ──▶ resolve ──▶ transfer ──▶ verify ──▶ decode ──▶ place ──▶ publish
+//! task        task        http         verify     archive    archive   batch
+//!                                                            fs        fs
+//! ```
+//!
+//! One pass: a byte is read from the socket once, hashed, decoded and written once. [`fetch`] is that way for one
+//! artifact, top to bottom; [`batch`] runs many and publishes them in order. Everything before publishing lives in a
+//! private directory beside the destination ([`fs::Staging`]).
+//!
+//! Calls go one way: `cli` → `batch` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
+//! ([`digest`], [`size`], [`safe_url`], [`rel_path`], [`error`], [`observe`]).
+
+mod archive;
+pub mod batch;
+pub mod cli;
+pub mod digest;
+pub mod error;
+pub mod fetch;
+pub mod fs;
+pub mod http;
+pub mod observe;
+pub mod rel_path;
+pub mod safe_url;
+pub mod size;
+mod stream;
+pub mod task;
+pub mod verify;
+
+pub use archive::Placing;
+pub use error::Error;

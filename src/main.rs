@@ -1,0 +1,7 @@
+//! The `fetch-content` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fetch_content::cli::run()
+}

@@ -1,0 +1,189 @@
+//! [`TaskId`] and [`ArtifactName`], which become parts of URLs and of file names.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::{fmt, str::FromStr};
+
+/// What is not encoded in an artifact's name within a URL: RFC 3986's unreserved characters and the slash, as the
+/// Python tool has it.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// The longest name of a file on Linux, in bytes.
+const NAME_MAX: usize = 255;
+
+/// The id of a task. Taskcluster's are slugids of 22 characters; nothing here depends on the length.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TaskId(String);
+
+/// The name of an artifact, such as `public/build/target.tar.zst`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ArtifactName(String);
+
+/// Why a text is not a [`TaskId`] or an [`ArtifactName`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} `{}` {problem}", text.escape_debug())]
+pub struct ParseIdError {
+    what: &'static str,
+    text: String,
+    problem: &'static str,
+}
+
+impl FromStr for TaskId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if text.is_empty() || !text.bytes().all(allowed) {
+            let problem = "is malformed: expected letters, digits, `-` and `_`";
+            return Err(ParseIdError {
+                what: "task id",
+                text: text.to_owned(),
+                problem,
+            });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for ArtifactName {
+    type Err = ParseIdError;
+
+    /// Accepts what can be both a part of a URL and, its last segment, the name of a file.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let refused = |problem| {
+            Err(ParseIdError {
+                what: "artifact name",
+                text: text.to_owned(),
+                problem,
+            })
+        };
+        let last = text.rsplit('/').next().unwrap_or_default();
+        match () {
+            () if text.is_empty() => refused("is empty"),
+            () if text.chars().any(char::is_control) => refused("has a control character"),
+            () if text.starts_with('/') => refused("starts with a slash"),
+            () if last.is_empty() => refused("ends with a slash: expected the name of a file"),
+            // URL parsers resolve these segments, so that another artifact would be asked for.
+            () if text.split('/').any(|part| part == "." || part == "..") => {
+                refused("has a `.` or `..` segment")
+            }
+            () if last.len() > NAME_MAX => {
+                refused("has a last segment of more than 255 bytes, which cannot be a file name")
+            }
+            () => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl ArtifactName {
+    /// Returns whether reading it takes no credentials.
+    pub fn is_public(&self) -> bool {
+        self.0.starts_with("public/")
+    }
+
+    /// Returns the last segment: what the file is called.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Returns the name as a part of a URL's path.
+    pub fn percent_encoded(&self) -> String {
+        utf8_percent_encode(&self.0, KEPT).to_string()
+    }
+
+    /// Returns the name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! text_type {
+    ($type:ty) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = ParseIdError;
+
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+    };
+}
+
+text_type!(TaskId);
+text_type!(ArtifactName);
+
+#[cfg(test)]
+mod tests {
+    use super::{ArtifactName, TaskId};
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_encoded_once_and_keep_their_slashes() {
+        for (name, encoded) in [
+            ("public/build/target.tar.zst", "public/build/target.tar.zst"),
+            ("public/a b+c#?.txt", "public/a%20b%2Bc%23%3F.txt"),
+            ("public/100%.txt", "public/100%25.txt"),
+            ("public/a%20b", "public/a%2520b"),
+            ("public/é~-_.x", "public/%C3%A9~-_.x"),
+        ] {
+            assert_eq!(
+                name.parse::<ArtifactName>().unwrap().percent_encoded(),
+                encoded
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_files_are_refused() {
+        let long = format!("public/{}", "x".repeat(256));
+        for name in [
+            "",
+            "..",
+            "public/..",
+            "public/../x",
+            "a/./b",
+            "public/",
+            "/public/x",
+            "a\0b",
+            "a\nb",
+            &long,
+        ] {
+            let err = name.parse::<ArtifactName>().unwrap_err().to_string();
+            assert!(err.starts_with("artifact name `"), "{err}");
+        }
+        assert!(long[..long.len() - 1].parse::<ArtifactName>().is_ok());
+    }
+
+    #[test]
+    fn task_ids_are_one_segment() {
+        assert!("dSlITZ4yQgmvxxAi4A8fHQ".parse::<TaskId>().is_ok());
+        for id in ["", "a/b", "..", "a b", "é"] {
+            assert!(id.parse::<TaskId>().is_err(), "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_names_name_a_file_and_survive_a_url(name in ".{0,40}") {
+            if let Ok(artifact) = name.parse::<ArtifactName>() {
+                prop_assert!(!artifact.file_name().contains('/') && !matches!(artifact.file_name(), "" | "." | ".."));
+                let url = url::Url::parse(&format!("http://h/{}", artifact.percent_encoded())).unwrap();
+                let decoded = percent_encoding::percent_decode_str(&url.path()[1..]).decode_utf8().unwrap().into_owned();
+                prop_assert_eq!(decoded, name);
+            }
+        }
+    }
+}

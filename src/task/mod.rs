@@ -1,0 +1,11 @@
+//! Tasks and their artifacts: what `MOZ_FETCHES` asks for, and where a queue (or a local store) has it. An [`Entry`]
+//! becomes a [`crate::fetch::Request`].
+
+mod chain_of_trust;
+mod entry;
+mod id;
+mod origin;
+
+pub use entry::{Entry, Unknown, parse_entries};
+pub use id::{ArtifactName, TaskId};
+pub use origin::{Origin, Queue, Tasks};
