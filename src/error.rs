@@ -120,7 +120,7 @@ pub enum Error {
         problem: String,
     },
     /// An archive that is malformed, hostile or of an unsupported kind.
-    #[error("cannot unpack {}", match member { Some(member) => format!("`{member}`: {problem}"), None => problem.clone() })]
+    #[error("{}{problem}", member.as_ref().map_or_else(String::new, |member| format!("cannot unpack `{member}`: ")))]
     Archive {
         /// The member, as shown to people.
         member: Option<String>,
@@ -203,6 +203,15 @@ impl Error {
             member: None,
             problem: problem.into(),
         }
+    }
+
+    /// Adds to an archive error which member it concerns.
+    #[must_use]
+    pub fn of_member(mut self, name: &[u8]) -> Self {
+        if let Self::Archive { member, .. } = &mut self {
+            *member = Some(name.escape_ascii().to_string());
+        }
+        self
     }
 
     /// Returns whether another attempt can help.

@@ -16,7 +16,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 /// Chunks between a socket and the job that places them. One is at most about 400 kB (what hyper reads at once).
-const PIPE_DEPTH: usize = 8;
+const PIPE_DEPTH: usize = 4;
 
 /// One thing to fetch.
 pub struct Request {
@@ -48,7 +48,7 @@ pub struct Context {
 
 /// Returns the slots for placing: more than cores, since some of them wait for their network.
 pub fn placing_slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(2 * archive::cores() + 2))
+    Arc::new(Semaphore::new(archive::cores() + 2))
 }
 
 /// Content that is verified and placed in a directory of the staging area.

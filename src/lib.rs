@@ -20,6 +20,7 @@ pub mod digest;
 pub mod error;
 pub mod fetch;
 pub mod fs;
+mod heap;
 pub mod http;
 pub mod observe;
 pub mod rel_path;
@@ -29,5 +30,5 @@ mod stream;
 pub mod task;
 pub mod verify;
 
-pub use archive::Placing;
+pub use archive::{Placing, Repack};
 pub use error::Error;

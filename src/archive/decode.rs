@@ -8,7 +8,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 /// Memory that liblzma may use to decode xz blocks in parallel, in bytes. Beyond it, it goes on with one thread. A
 /// block of the default settings takes about 35 MB; more would not help two cores.
-const XZ_PARALLEL_MEMORY: u64 = 96 << 20;
+const XZ_PARALLEL_MEMORY: u64 = 80 << 20;
 
 /// The largest zstd window, as a power of two: 128 MiB, which is also the limit of the `zstd` program.
 const ZSTD_WINDOW_LOG: u32 = 27;

@@ -11,15 +11,18 @@
 
 mod decode;
 mod format;
+mod repack;
 mod tar;
 mod zip;
 
 use crate::{
     error::Result,
-    fs::{self, Context, Tree},
+    fs::{self, Context},
     stream::{BlockingReader, ReadAhead},
 };
 use format::{Compression, Format, Rewindable, sniff};
+pub use repack::Repack;
+pub(crate) use repack::is_tar_zst;
 use std::{
     ffi::OsString,
     fs::File,
@@ -35,6 +38,8 @@ pub enum Placing {
     Keep,
     /// Extract it if it is an archive, else keep it.
     Extract,
+    /// Make a `.tar.zst` of it.
+    Repack(Repack),
 }
 
 /// Where content goes and how.
@@ -56,8 +61,12 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
     let mut source = Rewindable::new(source);
     let format = match &job.placing {
         Placing::Keep => Format::Other,
-        Placing::Extract => sniff(&mut source).map_err(tar::read_error)?,
+        Placing::Extract | Placing::Repack(_) => sniff(&mut source).map_err(tar::read_error)?,
     };
+    if let Placing::Repack(repack) = &job.placing {
+        repack::repack(source, format, repack, job)?;
+        return Ok(Vec::new());
+    }
     match format {
         Format::Other => {
             save(&mut source, &job.directory.join(&job.file_name))?;
@@ -73,13 +82,9 @@ fn extract_tar(
     compression: Compression,
     directory: &Path,
 ) -> Result<Vec<String>> {
-    let mut tree = Tree::open(directory)?;
     let threads = u32::try_from(cores()).unwrap_or(1);
     let decoded = decode::parallel(compression, source, threads).map_err(tar::read_error)?;
-    let warnings =
-        std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), &mut tree))?;
-    tree.finish()?;
-    Ok(warnings)
+    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), directory, cores()))
 }
 
 /// Writes the content to a new file and returns it.

@@ -2,18 +2,22 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Attributes, Mtime, Tree, umask},
+    fs::{Attributes, Mtime, Tree, WriteBehind, umask},
     rel_path::RelPath,
 };
 use std::{
     ffi::OsStr,
-    io::{self, Read},
+    io::{self, ErrorKind, Read},
     os::unix::ffi::OsStrExt,
+    path::Path,
 };
 use tar::{Archive, Entry, EntryType};
 
 /// Size of one write, in bytes.
 const WRITE: usize = 256 * 1024;
+
+/// Files up to this size, in bytes, are small: creating one takes longer than writing it.
+const SMALL: usize = 256 * 1024;
 
 /// What PAX records (POSIX.1-2017, pax, "pax Extended Header") say beyond what the tar crate applies by itself.
 #[derive(Default)]
@@ -22,88 +26,145 @@ struct PaxRecords {
     sparse: bool,
 }
 
-/// Extracts all members and returns warnings. Reads the stream to its end, past the end of the archive.
-pub(super) fn extract(source: impl Read, tree: &mut Tree) -> Result<Vec<String>> {
-    let mut archive = Archive::new(source);
-    let mut buffer = vec![0; WRITE];
-    let mut stripped = None;
-    for entry in archive.entries().map_err(read_error)? {
-        let mut entry = entry.map_err(read_error)?;
-        if stripped.is_none() && entry.path_bytes().starts_with(b"/") {
-            stripped = Some(format!(
-                "leading `/` is removed from member names, such as `{}`",
-                shown(&entry)
-            ));
+/// Extracts all members into the directory `root` and returns warnings. Reads the stream to its end, past the end of
+/// the archive.
+pub(super) fn extract(source: impl Read, root: &Path, writers: usize) -> Result<Vec<String>> {
+    std::thread::scope(|scope| {
+        let mut extractor = Extractor {
+            tree: Tree::open(root)?,
+            behind: WriteBehind::start(scope, root, writers)?,
+            buffer: vec![0; WRITE],
+            stripped: None,
+        };
+        let mut archive = Archive::new(source);
+        for entry in archive.entries().map_err(read_error)? {
+            extractor.member(&mut entry.map_err(read_error)?)?;
         }
-        member(&mut entry, tree, &mut buffer)?;
-    }
-    let mut rest = archive.into_inner();
-    while rest.read(&mut buffer).map_err(read_error)? > 0 {}
-    Ok(stripped.into_iter().collect())
+        let mut rest = archive.into_inner();
+        while rest.read(&mut extractor.buffer).map_err(read_error)? > 0 {}
+        extractor.behind.settle()?;
+        extractor.tree.finish()?;
+        Ok(extractor.stripped.into_iter().collect())
+    })
 }
 
-fn member<R: Read>(entry: &mut Entry<'_, R>, tree: &mut Tree, buffer: &mut [u8]) -> Result<()> {
-    let kind = entry.header().entry_type();
-    if matches!(kind, EntryType::XGlobalHeader) || kind == EntryType::new(b'V') {
-        return Ok(());
+/// Creates members in a tree: small files by the writers behind, everything else at once.
+struct Extractor {
+    tree: Tree,
+    behind: WriteBehind,
+    buffer: Vec<u8>,
+    stripped: Option<String>,
+}
+
+impl Extractor {
+    fn member<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<()> {
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::XGlobalHeader) || kind == EntryType::new(b'V') {
+            return Ok(());
+        }
+        let name = entry.path_bytes().into_owned();
+        let path = member_path(&name)?;
+        if self.stripped.is_none() && name.starts_with(b"/") {
+            let name = name.escape_ascii();
+            self.stripped = Some(format!(
+                "leading `/` is removed from member names, such as `{name}`"
+            ));
+        }
+        let attributes = attributes(entry, &path)?;
+        match kind {
+            // Archives older than POSIX have no type for directories, only the slash.
+            EntryType::Regular | EntryType::Directory if kind.is_dir() || name.ends_with(b"/") => {
+                self.behind.settle_path(&path)?;
+                self.tree.directory(&path, attributes)
+            }
+            EntryType::Regular | EntryType::Continuous => self.file(entry, path, attributes),
+            EntryType::GNUSparse => self.sparse_file(entry, &path, attributes),
+            EntryType::Symlink | EntryType::Link => self.link(entry, &path, attributes.mtime),
+            EntryType::Block | EntryType::Char => Err(refused(&path, "devices are not extracted")),
+            EntryType::Fifo => Err(refused(&path, "named pipes are not extracted")),
+            other => {
+                let kind = other.as_byte().escape_ascii();
+                Err(refused(&path, &format!("unsupported member type `{kind}`")))
+            }
+        }
     }
-    let name = entry.path_bytes().into_owned();
-    let path = member_path(&name)?;
+
+    fn file<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: RelPath,
+        attributes: Attributes,
+    ) -> Result<()> {
+        if let Ok(size) = usize::try_from(entry.size())
+            && size <= SMALL
+        {
+            let mut content = vec![0; size];
+            entry
+                .read_exact(&mut content)
+                .map_err(|err| match err.kind() {
+                    ErrorKind::UnexpectedEof => ends_early(entry),
+                    _ => read_error(err),
+                })?;
+            return self.behind.file(path, attributes, content);
+        }
+        self.behind.settle_path(&path)?;
+        let mut file = self.tree.file(&path, attributes)?;
+        copy(entry, &mut self.buffer, |block| file.write(block))?;
+        file.finish()
+    }
+
+    fn sparse_file<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &RelPath,
+        attributes: Attributes,
+    ) -> Result<()> {
+        self.behind.settle_path(path)?;
+        let mut file = self.tree.file(path, attributes)?;
+        copy(entry, &mut self.buffer, |block| file.write_sparse(block))?;
+        file.finish_sparse()
+    }
+
+    fn link<R: Read>(
+        &mut self,
+        entry: &Entry<'_, R>,
+        path: &RelPath,
+        mtime: Option<Mtime>,
+    ) -> Result<()> {
+        // What a link leads to, or takes the place of, must be there.
+        self.behind.settle()?;
+        let target = entry
+            .link_name_bytes()
+            .ok_or_else(|| refused(path, "link without a target"))?;
+        if entry.header().entry_type() == EntryType::Symlink {
+            if target.is_empty() || target.contains(&0) {
+                return Err(refused(path, "symbolic link without a usable target"));
+            }
+            return self.tree.symlink(path, OsStr::from_bytes(&target), mtime);
+        }
+        let to = RelPath::strip_root(&target)
+            .map_err(|err| refused(path, &format!("the target of the hard link {err}")))?;
+        self.tree.hard_link(path, &to)
+    }
+}
+
+fn attributes<R: Read>(entry: &mut Entry<'_, R>, path: &RelPath) -> Result<Attributes> {
     let pax = pax_records(entry)?;
     if pax.sparse {
         return Err(refused(
-            &path,
+            path,
             "sparse members in PAX format are not supported yet",
         ));
     }
-    let attributes = Attributes {
-        mode: entry
-            .header()
-            .mode()
-            .map_err(|err| refused(&path, &err.to_string()))?
-            & kept_mode_bits(),
-        mtime: match pax.mtime {
-            Some(mtime) => Some(mtime),
-            None => header_mtime(entry),
-        },
-    };
-    match kind {
-        // Archives older than POSIX have no type for directories, only the slash.
-        EntryType::Regular | EntryType::Directory if kind.is_dir() || name.ends_with(b"/") => {
-            tree.directory(&path, attributes)
-        }
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let mut file = tree.file(&path, attributes)?;
-            if kind == EntryType::GNUSparse {
-                copy(entry, buffer, |block| file.write_sparse(block))?;
-                return file.finish_sparse();
-            }
-            copy(entry, buffer, |block| file.write(block))?;
-            file.finish()
-        }
-        EntryType::Symlink => {
-            let target = link_target(entry, &path)?;
-            if target.is_empty() || target.contains(&0) {
-                return Err(refused(&path, "symbolic link without a usable target"));
-            }
-            tree.symlink(&path, OsStr::from_bytes(&target), attributes.mtime)
-        }
-        EntryType::Link => {
-            let target = link_target(entry, &path)?;
-            let to = RelPath::strip_root(&target)
-                .map_err(|err| refused(&path, &format!("the target of the hard link {err}")))?;
-            tree.hard_link(&path, &to)
-        }
-        EntryType::Block | EntryType::Char => Err(refused(&path, "devices are not extracted")),
-        EntryType::Fifo => Err(refused(&path, "named pipes are not extracted")),
-        other => Err(refused(
-            &path,
-            &format!(
-                "unsupported member type `{}`",
-                other.as_byte().escape_ascii()
-            ),
-        )),
-    }
+    let mode = entry
+        .header()
+        .mode()
+        .map_err(|err| refused(path, &err.to_string()))?;
+    let mtime = pax.mtime.or_else(|| header_mtime(entry));
+    Ok(Attributes {
+        mode: mode & kept_mode_bits(),
+        mtime,
+    })
 }
 
 /// Returns which permission bits of an archive are kept, by GNU tar's rule: root gets them all, others what their
@@ -127,13 +188,6 @@ fn member_path(name: &[u8]) -> Result<RelPath> {
     })
 }
 
-fn link_target<R: Read>(entry: &Entry<'_, R>, path: &RelPath) -> Result<Vec<u8>> {
-    let target = entry
-        .link_name_bytes()
-        .ok_or_else(|| refused(path, "link without a target"))?;
-    Ok(target.into_owned())
-}
-
 fn copy<R: Read>(
     entry: &mut Entry<'_, R>,
     buffer: &mut [u8],
@@ -143,17 +197,20 @@ fn copy<R: Read>(
     loop {
         match entry.read(buffer).map_err(read_error)? {
             0 if left == 0 => return Ok(()),
-            0 => {
-                return Err(Error::archive(format!(
-                    "the archive ends {left} bytes before the end of `{}`",
-                    shown(entry)
-                )));
-            }
+            0 => return Err(ends_early(entry)),
             length => {
                 left = left.saturating_sub(length as u64);
                 write(&buffer[..length])?;
             }
         }
+    }
+}
+
+fn ends_early<R: Read>(entry: &Entry<'_, R>) -> Error {
+    let member = Some(entry.path_bytes().escape_ascii().to_string());
+    Error::Archive {
+        member,
+        problem: "the archive ends before the member does".into(),
     }
 }
 
@@ -200,10 +257,6 @@ fn header_mtime<R: Read>(entry: &Entry<'_, R>) -> Option<Mtime> {
         seconds: seconds.cast_signed(),
         nanos: 0,
     })
-}
-
-fn shown<R: Read>(entry: &Entry<'_, R>) -> String {
-    entry.path_bytes().escape_ascii().to_string()
 }
 
 fn refused(path: &RelPath, problem: &str) -> Error {

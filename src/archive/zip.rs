@@ -22,7 +22,7 @@ use std::{
 use zip::{CompressionMethod, System, ZipArchive, result::ZipError};
 
 /// Deflated members up to this size, in bytes, are inflated whole, at nearly twice the speed of a streaming inflate.
-const WHOLE: u64 = 4 << 20;
+const WHOLE: u64 = 1 << 20;
 
 /// Size of one write, in bytes.
 const WRITE: usize = 256 * 1024;
@@ -87,6 +87,10 @@ pub(super) struct Member {
     pub(super) kind: MemberKind,
     pub(super) mode: u32,
     pub(super) mtime: Option<Mtime>,
+    /// The permission bits as they are, in archives made on Unix.
+    pub(super) unix_mode: Option<u32>,
+    /// The DOS time alone, taken for UTC.
+    pub(super) dos_mtime: Option<Mtime>,
     pub(super) size: u64,
 }
 
@@ -128,7 +132,8 @@ fn member(archive: &ZipArchive<SharedFile>, index: usize) -> Result<Member> {
         Some(other) => return Err(refused(format!("unsupported file mode {other:o}"))),
     };
     let mode = permissions(entry.system(), attributes, kind == MemberKind::Directory);
-    let mtime = modified(entry.last_modified(), entry_timestamp(archive, index)?);
+    let dos_mtime = entry.last_modified().and_then(from_dos);
+    let mtime = entry_timestamp(archive, index)?.or(dos_mtime);
     let size = entry.size();
     Ok(Member {
         index,
@@ -136,6 +141,8 @@ fn member(archive: &ZipArchive<SharedFile>, index: usize) -> Result<Member> {
         kind,
         mode,
         mtime,
+        unix_mode: (entry.system() == System::Unix).then_some((attributes >> 16) & 0o7777),
+        dos_mtime,
         size,
     })
 }
@@ -151,25 +158,23 @@ fn permissions(system: System, attributes: u32, directory: bool) -> u32 {
     (owner * 0o111) & !umask().bits()
 }
 
-/// Seconds of the extended timestamp field ("UT"), if the member has one.
-fn entry_timestamp(archive: &ZipArchive<SharedFile>, index: usize) -> Result<Option<u32>> {
+/// Time of the extended timestamp field ("UT"), which is in UTC, if the member has one.
+fn entry_timestamp(archive: &ZipArchive<SharedFile>, index: usize) -> Result<Option<Mtime>> {
     let mut archive = archive.clone();
     let entry = archive.by_index_raw(index).map_err(zip_error)?;
-    Ok(entry.extra_data_fields().find_map(|field| match field {
+    let seconds = entry.extra_data_fields().find_map(|field| match field {
         zip::extra_fields::ExtraField::ExtendedTimestamp(stamp) => stamp.mod_time(),
         _ => None,
+    });
+    Ok(seconds.map(|seconds| Mtime {
+        seconds: i64::from(seconds),
+        nanos: 0,
     }))
 }
 
-/// The extended timestamp is in UTC; a DOS time is in nobody knows which zone and taken for UTC, as containers have it.
-fn modified(dos: Option<zip::DateTime>, stamp: Option<u32>) -> Option<Mtime> {
-    if let Some(stamp) = stamp {
-        return Some(Mtime {
-            seconds: i64::from(stamp),
-            nanos: 0,
-        });
-    }
-    let dos = dos.filter(zip::DateTime::is_valid)?;
+/// A DOS time is in nobody knows which zone and taken for UTC, as containers have it.
+fn from_dos(dos: zip::DateTime) -> Option<Mtime> {
+    let dos = Some(dos).filter(zip::DateTime::is_valid)?;
     let days = days_from_epoch(
         i64::from(dos.year()),
         i64::from(dos.month()),

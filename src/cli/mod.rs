@@ -9,7 +9,7 @@ mod ui;
 
 use crate::{
     error::{Error, Result},
-    fs,
+    fs, heap,
 };
 use args::{Args, Command};
 use clap::Parser;
@@ -25,6 +25,7 @@ enum Ended {
 
 /// Runs the program and returns its exit code.
 pub fn run() -> ExitCode {
+    heap::return_what_is_freed();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(err) => {

@@ -54,11 +54,6 @@ fn move_child(from: &Dir, name: &OsStr, (kind, mode): (FileType, Mode), into: &D
     Ok(())
 }
 
-/// Moves one staged file to its final name, replacing a file or link there.
-pub(crate) fn publish_file(from: &Dir, name: &OsStr, into: &Dir, new_name: &OsStr) -> Result<()> {
-    from.rename_child(name, into, new_name)
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
 mod tests {

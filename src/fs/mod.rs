@@ -10,11 +10,13 @@ mod dir;
 mod merge;
 mod staging;
 mod tree;
+mod write_behind;
 
 pub(crate) use dir::{Dir, umask};
-pub(crate) use merge::{merge, publish_file};
+pub(crate) use merge::merge;
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree, TreeFile};
+pub(crate) use write_behind::WriteBehind;
 
 use crate::error::{Error, Result};
 use std::{
@@ -74,6 +76,12 @@ pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "this is the room for them")]
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     std::fs::remove_file(path).context("remove", path)
+}
+
+/// Returns whether there is a directory, and not just a link to one.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
 /// Creates one directory that must not exist yet.

@@ -109,6 +109,16 @@ impl Staging {
         Ok(path)
     }
 
+    /// Moves a file from a directory in here to the parent, replacing a file or link that has its name there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fs`], also when a directory has its name.
+    pub(crate) fn publish_file(&self, directory: &Path, name: &OsStr) -> Result<()> {
+        Dir::open(directory)?.rename_child(name, &self.parent, name)?;
+        self.keep_parent();
+        Ok(())
+    }
+
     /// Notes that something was published in the parent, which has to stay now.
     pub fn keep_parent(&self) {
         self.keep_parent.store(true, Ordering::Relaxed);

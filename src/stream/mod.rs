@@ -3,5 +3,5 @@
 pub(crate) mod bridge;
 mod read_ahead;
 
-pub(crate) use bridge::{BlockingReader, Closed, Feeder};
+pub(crate) use bridge::BlockingReader;
 pub(crate) use read_ahead::ReadAhead;
