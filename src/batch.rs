@@ -9,7 +9,7 @@ use crate::{
     rel_path::RelPath,
     stream::bridge::run_blocking,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// One entry of a list.
@@ -99,11 +99,8 @@ fn publish(placed: &[Placed], context: &Context) -> Result<()> {
     {
         let warn = |text| observer.on_event(&Event::Warning(text));
         staged.warnings.iter().cloned().for_each(warn);
-        let from = Dir::open(&staged.directory)?;
-        context.staging.keep_parent();
-        let into = context.staging.parent().descend(dest)?;
         let mut older = 0;
-        fs::merge(&from, &into, dest, &mut |path, replaced| {
+        let mut on_move = |path: &RelPath, replaced: Option<&Path>| {
             match replaced.map(|replaced| (owners.of(path), replaced)) {
                 Some((Some(owner), replaced)) => warn(format!(
                     "`{}` is provided by more than one fetch, {name} replaces what {owner} brought",
@@ -113,7 +110,11 @@ fn publish(placed: &[Placed], context: &Context) -> Result<()> {
                 None => {}
             }
             owners.set(path.clone(), name);
-        })?;
+        };
+        let from = Dir::open(&staged.directory)?;
+        context.staging.keep_parent();
+        let into = fs::descend(context.staging.parent(), dest, &mut on_move)?;
+        fs::merge(&from, &into, dest, &mut on_move)?;
         if older > 0 {
             warn(format!(
                 "{older} paths in the destination were there before this run and are replaced"
@@ -138,7 +139,7 @@ impl<'a> Owners<'a> {
             if let Some(name) = self.0.get(&path) {
                 return Some(name);
             }
-            path = path.split_last()?.0;
+            path = path.parent()?;
         }
     }
 }

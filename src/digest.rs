@@ -15,6 +15,7 @@ pub struct ParseDigestError {
 
 impl Sha256Digest {
     /// Wraps the 32 bytes of a finished hash.
+    #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -29,14 +30,15 @@ impl FromStr for Sha256Digest {
             text: text.escape_debug().to_string(),
         };
         let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        if digits.len() != 64 {
             return Err(malformed());
         }
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = str::from_utf8(pair).map_err(|_: std::str::Utf8Error| malformed())?;
-            *byte =
-                u8::from_str_radix(pair, 16).map_err(|_: std::num::ParseIntError| malformed())?;
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            for digit in pair {
+                let value = char::from(*digit).to_digit(16).ok_or_else(malformed)?;
+                *byte = *byte << 4 | u8::try_from(value).unwrap_or_default();
+            }
         }
         Ok(Self(bytes))
     }

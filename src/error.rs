@@ -145,6 +145,12 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// The time for all attempts together is over.
+    #[error("not finished within the {total:?} allowed")]
+    OutOfTime {
+        /// The limit.
+        total: Duration,
+    },
     /// Retrying did not help.
     #[error("gave up after {attempts} attempts in {elapsed:.1?}")]
     GaveUp {
@@ -158,6 +164,22 @@ pub enum Error {
     /// The work was cancelled from outside.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// Returns an error's text and those of its causes, as one line. A cause that only repeats what was said is left out.
+pub(crate) fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut last = text.clone();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if next != last {
+            text = format!("{text}: {next}");
+        }
+        last = next;
+        source = cause.source();
+    }
+    text
 }
 
 /// Whether another attempt can help.
@@ -215,14 +237,15 @@ impl Error {
     }
 
     /// Returns whether another attempt can help.
+    #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
             Self::Http {
                 transient: true, ..
             }
             | Self::Stalled { .. }
-            | Self::Truncated { .. } => Retry::Soon,
-            Self::Status {
+            | Self::Truncated { .. }
+            | Self::Status {
                 code: 408 | 425 | 429 | 500..,
                 ..
             } => Retry::Soon,
@@ -238,11 +261,13 @@ impl Error {
             | Self::Archive { .. }
             | Self::Fs { .. }
             | Self::GaveUp { .. }
+            | Self::OutOfTime { .. }
             | Self::Cancelled => Retry::Never,
         }
     }
 
     /// Returns the class of the failure.
+    #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
             Self::Usage { .. } => Kind::Usage,
@@ -250,7 +275,8 @@ impl Error {
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }
-            | Self::Truncated { .. } => Kind::Network,
+            | Self::Truncated { .. }
+            | Self::OutOfTime { .. } => Kind::Network,
             Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. }
@@ -263,6 +289,7 @@ impl Error {
     }
 
     /// Returns what the reader can do about it, if there is something.
+    #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage { hint, .. } => return hint.clone(),
@@ -270,13 +297,14 @@ impl Error {
             Self::Status {
                 code: 401 | 403, ..
             } => {
-                "private artifacts are read through TASKCLUSTER_PROXY_URL, which needs the scope queue:get-artifact:<name>"
+                "private artifacts are read through TASKCLUSTER_PROXY_URL and need the scope queue:get-artifact:<name>; \
+                 an upstream may want a --header"
             }
             Self::Status { code: 404, .. } => {
-                "check the task id and the artifact's name; the task may not have finished"
+                "check the URL; an artifact may be missing because its task has not finished"
             }
             Self::Status { code: 410, .. } => {
-                "the artifact has expired: run the task that makes it again"
+                "an artifact has expired when this is answered: run the task that makes it again"
             }
             Self::Status { code: 424, .. } => {
                 "the task could not upload this artifact: see the log of that task"
@@ -294,6 +322,7 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }
+            | Self::OutOfTime { .. }
             | Self::Cancelled => return None,
         };
         Some(hint.to_owned())
@@ -302,6 +331,7 @@ impl Error {
 
 impl Kind {
     /// Returns the process's exit code. 1 is left to failures nobody foresaw.
+    #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,

@@ -9,7 +9,10 @@ use crate::{
     fs::{self, Staging},
     http::{Body, Client, RetryPolicy, Source, retry},
     observe::{Event, Fetched, Observer},
-    stream::bridge::{self, Feeder, run_blocking},
+    stream::{
+        BlockingReader,
+        bridge::{self, Feeder, run_blocking},
+    },
     verify::{Expectation, Expected, Verified, Verifier},
 };
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
@@ -47,6 +50,7 @@ pub struct Context {
 }
 
 /// Returns the slots for placing: more than cores, since some of them wait for their network.
+#[must_use]
 pub fn placing_slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(archive::cores() + 2))
 }
@@ -109,46 +113,52 @@ impl Attempt<'_> {
         });
         self.slot.get_or_try_init(|| self.slot()).await?;
 
-        let directory = self.context.staging.fresh()?;
         let (feeder, reader) = bridge::pipe(PIPE_DEPTH);
-        let job = Job {
-            directory: directory.clone(),
-            file_name: self.request.file_name.clone(),
-            placing: self.request.placing.clone(),
-        };
-        let staging = Arc::clone(&self.context.staging);
-        let placing = run_blocking(move || {
-            let placed = archive::place(reader, &job);
-            if placed.is_err() {
-                fs::remove_tree(&job.directory)?;
-            }
-            // The staging area lives as long as anybody writes in it.
-            drop(staging);
-            placed
-        });
+        let placing = run_blocking(self.job(reader));
+        let observer = self.observer;
         let first_byte = Instant::now();
-        let (verified, placing) = Transfer {
+        let (verified, last_byte, staged) = Transfer {
             body,
             expected,
             feeder,
             placing,
-            observer: self.observer,
+            observer,
         }
         .run()
         .await?;
-        let last_byte = Instant::now();
-        let warnings = placing.await?;
-        self.observer.on_event(&Event::Finished(&Fetched {
+        observer.on_event(&Event::Finished(&Fetched {
             bytes: verified.bytes,
             sha256: verified.sha256,
             wait: first_byte - self.context.start,
             transfer: last_byte - first_byte,
             unpack: last_byte.elapsed(),
         }));
-        Ok(Staged {
-            directory,
-            warnings,
-        })
+        Ok(staged)
+    }
+
+    /// Returns the job that places content. It owns what it writes in: the staging area lives as long as anybody does,
+    /// and what a job made goes if it fails.
+    fn job(&self, reader: BlockingReader) -> impl FnOnce() -> Result<Staged> + Send + 'static {
+        let staging = Arc::clone(&self.context.staging);
+        let (file_name, placing) = (self.request.file_name.clone(), self.request.placing.clone());
+        move || {
+            let directory = staging.fresh()?;
+            let job = Job {
+                directory,
+                file_name,
+                placing,
+            };
+            match archive::place(reader, &job) {
+                Ok(warnings) => Ok(Staged {
+                    directory: job.directory,
+                    warnings,
+                }),
+                Err(err) => {
+                    fs::remove_tree(&job.directory)?;
+                    Err(err)
+                }
+            }
+        }
     }
 
     /// Waits for a turn to place content. It is kept through retries: a connection that was dropped while waiting for
@@ -170,70 +180,80 @@ struct Transfer<'a, P> {
     observer: &'a dyn Observer,
 }
 
-impl<P: Future<Output = Result<Vec<String>>> + Unpin> Transfer<'_, P> {
-    /// Returns what arrived, and the job, which has been told the end and can be waited for.
-    async fn run(mut self) -> Result<(Verified, P)> {
-        let url = self.body.url().clone();
+/// How far a body was moved.
+enum Moved {
+    /// To its end.
+    Whole,
+    /// Until the job that places it ended.
+    UntilRefused,
+}
+
+impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
+    /// Returns what arrived, when its last byte did, and what became of it.
+    async fn run(mut self) -> Result<(Verified, Instant, Staged)> {
         let mut verifier = Verifier::default();
-        let moved = self.pump(&mut verifier).await;
-        let Self {
-            expected,
-            feeder,
-            placing,
-            ..
-        } = self;
-        let verified = moved.and_then(|()| verifier.finish(expected, &url));
-        match verified {
-            Ok(verified) => {
-                feeder.end().await;
-                Ok((verified, placing))
-            }
-            Err(err) => {
-                drop(feeder);
-                // Its failure is a consequence; but what it made is gone only when it has ended.
-                let _ = placing.await;
-                Err(err)
-            }
-        }
+        let failed = match self.pump(&mut verifier).await {
+            Ok(Moved::UntilRefused) => return Err(self.blame(verifier).await),
+            Ok(Moved::Whole) => match verifier.finish(self.expected, self.body.url()) {
+                Ok(content) => {
+                    let last_byte = Instant::now();
+                    self.feeder.end().await;
+                    return Ok((content, last_byte, self.placing.await?));
+                }
+                Err(err) => err,
+            },
+            Err(err) => err,
+        };
+        // The job fails as a consequence; but what it made is gone only when it has ended.
+        drop(self.feeder);
+        let _ = self.placing.await;
+        Err(failed)
     }
 
-    async fn pump(&mut self, verifier: &mut Verifier) -> Result<()> {
-        while let Some(chunk) = self.body.next().await? {
-            self.take(verifier, &chunk);
-            if self.feeder.data(chunk).await.is_err() {
-                return self.blame(verifier).await;
-            }
-            if self
-                .expected
+    async fn pump(&mut self, verifier: &mut Verifier) -> Result<Moved> {
+        let too_much = |verifier: &Verifier| {
+            self.expected
                 .size
                 .is_some_and(|size| verifier.received() > size)
-            {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&self, verifier: &mut Verifier, chunk: &[u8]) {
-        verifier.update(chunk);
-        self.observer.on_event(&Event::Received {
-            bytes: chunk.len() as u64,
-        });
-    }
-
-    /// The job ended early. If the content is to blame, the rest decides by whom it was damaged: an archive that
-    /// cannot be unpacked but is what was expected is its maker's fault, any other is the transfer's.
-    async fn blame(&mut self, verifier: &mut Verifier) -> Result<()> {
-        let err = match (&mut self.placing).await {
-            Err(err) => err,
-            Ok(_) => Error::archive("unpacking ended before the content did"),
         };
-        if err.kind() == Kind::Archive && *self.expected != Expected::default() {
-            while let Some(chunk) = self.body.next().await? {
-                self.take(verifier, &chunk);
+        while let Some(chunk) = self.body.next().await? {
+            take(verifier, &chunk, self.observer);
+            if self.feeder.data(chunk).await.is_err() {
+                return Ok(Moved::UntilRefused);
             }
-            std::mem::take(verifier).finish(self.expected, self.body.url())?;
+            if too_much(verifier) {
+                break;
+            }
         }
-        Err(err)
+        Ok(Moved::Whole)
     }
+
+    /// Returns why the job ended early. If the content is to blame, the rest of it decides who damaged it: an archive
+    /// that cannot be unpacked but is what was expected is its maker's fault, any other is the transfer's.
+    async fn blame(mut self, mut verifier: Verifier) -> Error {
+        let Err(refusal) = self.placing.await else {
+            return Error::archive("unpacking ended before the content did");
+        };
+        if refusal.kind() != Kind::Archive || *self.expected == Expected::default() {
+            return refusal;
+        }
+        loop {
+            match self.body.next().await {
+                Ok(Some(chunk)) => take(&mut verifier, &chunk, self.observer),
+                Ok(None) => break,
+                Err(err) => return err,
+            }
+        }
+        verifier
+            .finish(self.expected, self.body.url())
+            .err()
+            .unwrap_or(refusal)
+    }
+}
+
+fn take(verifier: &mut Verifier, chunk: &[u8], observer: &dyn Observer) {
+    verifier.update(chunk);
+    observer.on_event(&Event::Received {
+        bytes: chunk.len() as u64,
+    });
 }

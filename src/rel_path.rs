@@ -63,6 +63,7 @@ impl RelPath {
     }
 
     /// Returns whether this is the directory itself.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -76,6 +77,7 @@ impl RelPath {
     }
 
     /// Returns the path of the containing directory and the last component; `None` for the empty path.
+    #[must_use]
     pub fn split_last(&self) -> Option<(RelPath, &OsStr)> {
         if self.0.is_empty() {
             return None;
@@ -85,6 +87,12 @@ impl RelPath {
             None => (&[][..], &self.0[..]),
         };
         Some((RelPath(parent.to_vec()), OsStr::from_bytes(name)))
+    }
+
+    /// Returns the path of the containing directory; `None` for the empty path.
+    #[must_use]
+    pub fn parent(&self) -> Option<RelPath> {
+        Some(self.split_last()?.0)
     }
 
     /// Returns this path with one more component.
@@ -99,16 +107,19 @@ impl RelPath {
     }
 
     /// Returns the number of components.
+    #[must_use]
     pub fn depth(&self) -> usize {
         self.components().count()
     }
 
     /// Returns the path as the standard library's type, to show or to join to a root.
+    #[must_use]
     pub fn to_path(&self) -> PathBuf {
         PathBuf::from(OsString::from_vec(self.0.clone()))
     }
 
     /// Returns the bytes of the path.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -126,9 +137,9 @@ impl fmt::Display for RelPath {
         for chunk in self.0.utf8_chunks() {
             for char in chunk.valid().chars() {
                 if char.is_control() {
-                    write!(f, "{}", char.escape_default())?
+                    write!(f, "{}", char.escape_default())?;
                 } else {
-                    write!(f, "{char}")?
+                    write!(f, "{char}")?;
                 }
             }
             chunk

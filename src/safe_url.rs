@@ -10,6 +10,7 @@ pub struct SafeUrl(String);
 
 impl SafeUrl {
     /// Names a local file, as a path.
+    #[must_use]
     pub fn of_file(path: &Path) -> Self {
         Self(path.display().to_string())
     }

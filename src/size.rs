@@ -8,6 +8,7 @@ pub struct ByteSize(pub u64);
 
 impl ByteSize {
     /// Returns the rate reached by moving this much in `elapsed`, as text such as `12.4 MB/s`.
+    #[must_use]
     pub fn rate(self, elapsed: std::time::Duration) -> String {
         let seconds = elapsed.as_secs_f64().max(1e-3);
         #[expect(

@@ -19,11 +19,22 @@ const WRITE: usize = 256 * 1024;
 /// Files up to this size, in bytes, are small: creating one takes longer than writing it.
 const SMALL: usize = 256 * 1024;
 
+/// More segments than any sparse file worth the name has.
+const MAX_SEGMENTS: usize = 1 << 20;
+
 /// What PAX records (POSIX.1-2017, pax, "pax Extended Header") say beyond what the tar crate applies by itself.
 #[derive(Default)]
 struct PaxRecords {
     mtime: Option<Mtime>,
-    sparse: bool,
+    sparse: Option<PaxSparse>,
+}
+
+/// The records of a sparse file, as GNU tar and bsdtar write them ("GNU.sparse.…").
+#[derive(Default)]
+struct PaxSparse {
+    version: [u64; 2],
+    name: Option<Vec<u8>>,
+    real_size: u64,
 }
 
 /// Extracts all members into the directory `root` and returns warnings. Reads the stream to its end, past the end of
@@ -62,7 +73,9 @@ impl Extractor {
         if matches!(kind, EntryType::XGlobalHeader) || kind == EntryType::new(b'V') {
             return Ok(());
         }
-        let name = entry.path_bytes().into_owned();
+        let pax = pax_records(entry)?;
+        let sparse_name = pax.sparse.as_ref().and_then(|sparse| sparse.name.clone());
+        let name = sparse_name.unwrap_or_else(|| entry.path_bytes().into_owned());
         let path = member_path(&name)?;
         if self.stripped.is_none() && name.starts_with(b"/") {
             let name = name.escape_ascii();
@@ -70,14 +83,17 @@ impl Extractor {
                 "leading `/` is removed from member names, such as `{name}`"
             ));
         }
-        let attributes = attributes(entry, &path)?;
+        let attributes = attributes(entry, &path, pax.mtime)?;
         match kind {
             // Archives older than POSIX have no type for directories, only the slash.
             EntryType::Regular | EntryType::Directory if kind.is_dir() || name.ends_with(b"/") => {
                 self.behind.settle_path(&path)?;
                 self.tree.directory(&path, attributes)
             }
-            EntryType::Regular | EntryType::Continuous => self.file(entry, path, attributes),
+            EntryType::Regular | EntryType::Continuous => match pax.sparse {
+                Some(sparse) => self.pax_sparse_file(entry, &path, attributes, &sparse),
+                None => self.file(entry, path, attributes),
+            },
             EntryType::GNUSparse => self.sparse_file(entry, &path, attributes),
             EntryType::Symlink | EntryType::Link => self.link(entry, &path, attributes.mtime),
             EntryType::Block | EntryType::Char => Err(refused(&path, "devices are not extracted")),
@@ -125,6 +141,49 @@ impl Extractor {
         file.finish_sparse()
     }
 
+    /// Writes a sparse file of version 1.0: the content begins with a map of decimal numbers, one per line (how many
+    /// segments, then offset and size of each), padded to a block; the segments follow.
+    fn pax_sparse_file<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &RelPath,
+        attributes: Attributes,
+        sparse: &PaxSparse,
+    ) -> Result<()> {
+        let malformed = || refused(path, "the map of the sparse file is malformed");
+        if sparse.version != [1, 0] {
+            let [major, minor] = sparse.version;
+            return Err(refused(
+                path,
+                &format!("sparse files of version {major}.{minor} are not supported"),
+            ));
+        }
+        let map = sparse_map(entry)?.ok_or_else(malformed)?;
+        self.behind.settle_path(path)?;
+        let mut file = self.tree.file(path, attributes)?;
+        let mut end = 0;
+        for (offset, size) in map {
+            let next = offset
+                .checked_add(size)
+                .filter(|next| *next <= sparse.real_size);
+            let next = next.filter(|_| offset >= end).ok_or_else(malformed)?;
+            file.skip(offset - end)?;
+            let mut left = size;
+            while left > 0 {
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(WRITE);
+                let length = match entry.read(&mut self.buffer[..most]).map_err(read_error)? {
+                    0 => return Err(ends_early(entry)),
+                    length => length,
+                };
+                file.write(&self.buffer[..length])?;
+                left -= length as u64;
+            }
+            end = next;
+        }
+        file.skip(sparse.real_size - end)?;
+        file.finish_sparse()
+    }
+
     fn link<R: Read>(
         &mut self,
         entry: &Entry<'_, R>,
@@ -148,19 +207,16 @@ impl Extractor {
     }
 }
 
-fn attributes<R: Read>(entry: &mut Entry<'_, R>, path: &RelPath) -> Result<Attributes> {
-    let pax = pax_records(entry)?;
-    if pax.sparse {
-        return Err(refused(
-            path,
-            "sparse members in PAX format are not supported yet",
-        ));
-    }
+fn attributes<R: Read>(
+    entry: &Entry<'_, R>,
+    path: &RelPath,
+    pax_mtime: Option<Mtime>,
+) -> Result<Attributes> {
     let mode = entry
         .header()
         .mode()
         .map_err(|err| refused(path, &err.to_string()))?;
-    let mtime = pax.mtime.or_else(|| header_mtime(entry));
+    let mtime = pax_mtime.or_else(|| header_mtime(entry));
     Ok(Attributes {
         mode: mode & kept_mode_bits(),
         mtime,
@@ -214,6 +270,43 @@ fn ends_early<R: Read>(entry: &Entry<'_, R>) -> Error {
     }
 }
 
+/// Reads the map of a sparse file of version 1.0; `None` if it is malformed.
+fn sparse_map<R: Read>(entry: &mut Entry<'_, R>) -> Result<Option<Vec<(u64, u64)>>> {
+    let mut numbers = Vec::new();
+    let mut digits = Vec::new();
+    let mut wanted = 1;
+    let mut block = [0; 512];
+    while numbers.len() < wanted {
+        entry.read_exact(&mut block).map_err(read_error)?;
+        for &byte in &block {
+            match byte {
+                _ if numbers.len() == wanted => break,
+                b'0'..=b'9' if digits.len() < 20 => digits.push(byte),
+                b'\n' => {
+                    let Some(number) = number(&digits) else {
+                        return Ok(None);
+                    };
+                    digits.clear();
+                    if numbers.is_empty() {
+                        wanted = match usize::try_from(number) {
+                            Ok(segments) if segments <= MAX_SEGMENTS => 1 + 2 * segments,
+                            _ => return Ok(None),
+                        };
+                    }
+                    numbers.push(number);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(
+        numbers[1..]
+            .chunks_exact(2)
+            .map(|pair| (pair[0], pair[1]))
+            .collect(),
+    ))
+}
+
 fn pax_records<R: Read>(entry: &mut Entry<'_, R>) -> Result<PaxRecords> {
     let mut records = PaxRecords::default();
     let Some(extensions) = entry.pax_extensions().map_err(read_error)? else {
@@ -221,13 +314,27 @@ fn pax_records<R: Read>(entry: &mut Entry<'_, R>) -> Result<PaxRecords> {
     };
     for record in extensions {
         let record = record.map_err(read_error)?;
-        match record.key_bytes() {
-            b"mtime" => records.mtime = pax_time(record.value_bytes()),
-            key if key.starts_with(b"GNU.sparse.") => records.sparse = true,
+        let value = record.value_bytes();
+        if record.key_bytes() == b"mtime" {
+            records.mtime = pax_time(value);
+        }
+        let Some(key) = record.key_bytes().strip_prefix(b"GNU.sparse.") else {
+            continue;
+        };
+        let sparse = records.sparse.get_or_insert_default();
+        match key {
+            b"major" => sparse.version[0] = number(value).unwrap_or(u64::MAX),
+            b"minor" => sparse.version[1] = number(value).unwrap_or(u64::MAX),
+            b"name" => sparse.name = Some(value.to_vec()),
+            b"realsize" => sparse.real_size = number(value).unwrap_or(0),
             _ => {}
         }
     }
     Ok(records)
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Parses a PAX time: seconds as a decimal fraction, possibly negative. Digits beyond nanoseconds are dropped towards
@@ -267,13 +374,12 @@ fn refused(path: &RelPath, problem: &str) -> Error {
 }
 
 /// What reading the archive failed with: a decoder's word, or the tar crate's about a header.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is the end of the error, used as `map_err(read_error)`"
+)]
 pub(super) fn read_error(err: io::Error) -> Error {
-    let mut problem = err.to_string();
-    let mut source = std::error::Error::source(&err);
-    while let Some(cause) = source {
-        problem = format!("{problem}: {cause}");
-        source = cause.source();
-    }
+    let problem = crate::error::chain(&err);
     Error::archive(format!("the archive is damaged: {problem}"))
 }
 

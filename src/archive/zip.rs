@@ -8,7 +8,7 @@ use crate::{
 };
 use libdeflater::{Crc, Decompressor};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
@@ -210,6 +210,7 @@ pub(super) fn extract(file: File, root: &Path, threads: usize) -> Result<Vec<Str
         }
         last.insert(member_path(member)?, member);
     }
+    refuse_members_below_files(&last)?;
     let mut placed: Vec<(RelPath, &Member)> = last.into_iter().collect();
     placed.sort_by_key(|(_, member)| member.index);
     let (mut files, rest): (Vec<_>, Vec<_>) = placed
@@ -241,6 +242,30 @@ pub(super) fn extract(file: File, root: &Path, threads: usize) -> Result<Vec<Str
     }
     tree.finish()?;
     Ok(stripped.into_iter().collect())
+}
+
+/// A directory that is also a file would come out as one or the other, depending on which thread is faster.
+fn refuse_members_below_files(members: &HashMap<RelPath, &Member>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for path in members.keys() {
+        let mut above = path.parent();
+        while let Some(parent) = above
+            && seen.insert(parent.clone())
+        {
+            if members
+                .get(&parent)
+                .is_some_and(|member| member.kind != MemberKind::Directory)
+            {
+                let problem = format!("is below `{parent}`, which is not a directory");
+                return Err(Error::Archive {
+                    member: Some(path.to_string()),
+                    problem,
+                });
+            }
+            above = parent.parent();
+        }
+    }
+    Ok(())
 }
 
 fn member_path(member: &Member) -> Result<RelPath> {

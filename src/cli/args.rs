@@ -93,13 +93,13 @@ Environment:
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]
-  FETCH_CONTENT_ATTEMPTS                attempts per transfer [6]
+  FETCH_CONTENT_ATTEMPTS                attempts per transfer [5]
   FETCH_CONTENT_RETRY_BASE_MS           longest first pause, doubled with every retry [1000]
   FETCH_CONTENT_RETRY_MAX_MS            longest pause [60000]
   FETCH_CONTENT_RETRY_AFTER_MAX_MS      longest pause a server may ask for [120000]
   FETCH_CONTENT_CONNECT_TIMEOUT_MS      for DNS, TCP and TLS together [20000]
   FETCH_CONTENT_STALL_TIMEOUT_MS        without a byte [60000]
-  FETCH_CONTENT_TOTAL_TIMEOUT_MS        no new attempt after this [none]
+  FETCH_CONTENT_TOTAL_TIMEOUT_MS        for all attempts of a transfer together [none]
 
 Exit codes:
   0 success, 2 usage, 3 network, 4 integrity, 5 archive, 6 local file system, 130/143 interrupted, 1 anything else";

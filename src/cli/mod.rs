@@ -24,6 +24,7 @@ enum Ended {
 }
 
 /// Runs the program and returns its exit code.
+#[must_use]
 pub fn run() -> ExitCode {
     heap::return_what_is_freed();
     let args = match Args::try_parse() {
@@ -48,9 +49,11 @@ pub fn run() -> ExitCode {
         }
     };
     let ended = runtime.block_on(async {
+        // From here on signals end the run and not the process.
+        let interrupted = interrupted();
         tokio::select! {
             ended = command(args.command, &ui) => Ended::Done(ended),
-            number = interrupted() => Ended::Signal(number),
+            number = interrupted => Ended::Signal(number),
         }
     });
     // Waits for blocking jobs: the last one to end removes the staging directory.
@@ -78,17 +81,20 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
     }
 }
 
-/// Returns the number of the first signal that asks to end.
-async fn interrupted() -> u8 {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
+/// Takes over the signals that ask to end, at once; the future is the number of the first that comes.
+fn interrupted() -> impl Future<Output = u8> {
+    let signals = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
+    );
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that is written to people: bars on a terminal, lines in a log. Standard output stays empty.
 
 use crate::{
+    error,
     observe::{Event, Fetched, Observer},
     size::ByteSize,
 };
@@ -231,12 +232,7 @@ impl Observer for Watch {
                 retries,
             } => {
                 self.drop_bar();
-                let mut text = cause.to_string();
-                let mut source = std::error::Error::source(cause);
-                while let Some(cause) = source {
-                    text = format!("{text}: {cause}");
-                    source = cause.source();
-                }
+                let text = error::chain(*cause);
                 self.line(&format!(
                     "retry {retry} of {retries} in {:.1} s: {text}",
                     wait.as_secs_f64()

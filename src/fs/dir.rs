@@ -1,6 +1,6 @@
 //! [`Dir`]: a directory held by descriptor. Names given to it are single components, and no operation follows a link.
 
-use crate::{error::Result, fs::Context, rel_path::RelPath};
+use crate::{error::Result, fs::Context};
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags},
     io::Errno,
@@ -55,19 +55,13 @@ impl Dir {
             .context("create directory", self.path.join(name))
     }
 
-    /// Opens the directory at `path` below this one, creating what is missing. A link on the way is an error.
-    pub(crate) fn descend(&self, path: &RelPath) -> Result<Self> {
-        let mut here = Self {
-            fd: self.fd.try_clone().context("open", &self.path)?,
+    /// Opens this directory once more.
+    pub(crate) fn reopen(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().context("open", &self.path)?;
+        Ok(Self {
+            fd,
             path: self.path.clone(),
-        };
-        for name in path.components() {
-            if here.look(name)?.is_none() {
-                here.create_child(name)?;
-            }
-            here = here.open_child(name)?;
-        }
-        Ok(here)
+        })
     }
 
     /// Returns what kind of file a child is and its permission bits; `None` if there is none.

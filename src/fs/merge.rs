@@ -41,6 +41,31 @@ pub(crate) fn merge(
     Ok(())
 }
 
+/// Opens the directory at `path` below `root`, creating what is missing. What is in the way and no directory, a link
+/// included, is replaced as in a [`merge`].
+pub(crate) fn descend(
+    root: &Dir,
+    path: &RelPath,
+    on_move: &mut dyn FnMut(&RelPath, Option<&Path>),
+) -> Result<Dir> {
+    let mut here = root.reopen()?;
+    let mut at = RelPath::default();
+    for name in path.components() {
+        at = at.join(name);
+        match here.look(name)? {
+            Some((FileType::Directory, _)) => {}
+            Some(_) => {
+                on_move(&at, Some(&here.path().join(name)));
+                here.remove_child(name)?;
+                here.create_child(name)?;
+            }
+            None => here.create_child(name)?,
+        }
+        here = here.open_child(name)?;
+    }
+    Ok(here)
+}
+
 /// Renames one entry. A directory must be writable to change its parent, unless root moves it.
 fn move_child(from: &Dir, name: &OsStr, (kind, mode): (FileType, Mode), into: &Dir) -> Result<()> {
     let locked = kind == FileType::Directory && !mode.contains(Mode::WUSR);
@@ -65,7 +90,7 @@ mod tests {
         let mut replaced = Vec::new();
         let (from, into) = (Dir::open(from).unwrap(), Dir::open(into).unwrap());
         merge(&from, &into, &RelPath::default(), &mut |path, old| {
-            replaced.extend(old.map(|_| path.to_string()))
+            replaced.extend(old.map(|_| path.to_string()));
         })
         .unwrap();
         replaced

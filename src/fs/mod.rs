@@ -13,7 +13,7 @@ mod tree;
 mod write_behind;
 
 pub(crate) use dir::{Dir, umask};
-pub(crate) use merge::merge;
+pub(crate) use merge::{descend, merge};
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree, TreeFile};
 pub(crate) use write_behind::WriteBehind;

@@ -294,7 +294,7 @@ impl Tree {
             .unwrap_or_default();
         match fs::unlinkat(parent, &name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                fs::unlinkat(parent, &name, AtFlags::REMOVEDIR).map_err(|_: Errno| {
+                fs::unlinkat(parent, &name, AtFlags::REMOVEDIR).map_err(|_not_empty: Errno| {
                     member_error(path, "would replace a directory that is not empty".into())
                 })?;
                 self.directories.remove(path);
@@ -333,20 +333,27 @@ impl TreeFile {
         self.file.write_all(content).context("write", &self.path)
     }
 
+    /// Leaves a hole.
+    pub(crate) fn skip(&mut self, bytes: u64) -> Result<()> {
+        let bytes = i64::try_from(bytes)
+            .map_err(std::io::Error::other)
+            .context("write", &self.path)?;
+        self.file
+            .seek(SeekFrom::Current(bytes))
+            .context("write", &self.path)?;
+        Ok(())
+    }
+
     /// Appends content, leaving holes for blocks of zeros.
     pub(crate) fn write_sparse(&mut self, content: &[u8]) -> Result<()> {
         const BLOCK: usize = 4096;
-        for block in content.chunks(BLOCK) {
+        content.chunks(BLOCK).try_for_each(|block| {
             if block.iter().all(|&byte| byte == 0) {
-                let length = i64::try_from(block.len()).unwrap_or_default();
-                self.file
-                    .seek(SeekFrom::Current(length))
-                    .context("write", &self.path)?;
+                self.skip(block.len() as u64)
             } else {
-                self.write(block)?;
+                self.write(block)
             }
-        }
-        Ok(())
+        })
     }
 
     /// Ends the file at the current position and gives it its permissions and time.
@@ -538,7 +545,7 @@ mod tests {
     fn holes_stay_holes() {
         let (temp, mut tree) = sandbox();
         let mut file = tree.file(&rel("sparse"), FILE).unwrap();
-        file.write_sparse(&[&[1_u8; 4096][..], &[0; 1 << 20]].concat())
+        file.write_sparse(&[vec![1_u8; 4096], vec![0; 1 << 20]].concat())
             .unwrap();
         file.finish_sparse().unwrap();
         let meta = fs::metadata(temp.path().join("root/sparse")).unwrap();

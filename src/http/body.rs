@@ -57,7 +57,7 @@ impl Body {
             .map(str::to_owned);
         let announced = response.content_length();
         let wire = count_wire(response.bytes_stream(), url.clone(), announced);
-        let (chunks, length) = if encoded && !path.ends_with(".gz") {
+        let (chunks, length) = if encoded && !path.as_bytes().ends_with(b".gz") {
             let mut decoder = GzipDecoder::new(StreamReader::new(wire));
             decoder.multiple_members(true);
             (ReaderStream::with_capacity(decoder, CHUNK).boxed(), None)
@@ -93,16 +93,19 @@ impl Body {
     }
 
     /// Returns the URL asked for.
+    #[must_use]
     pub fn url(&self) -> &SafeUrl {
         &self.url
     }
 
     /// Returns how many bytes will come, if that is known.
+    #[must_use]
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Returns what a cache on the way said about itself.
+    #[must_use]
     pub fn cache_status(&self) -> Option<&str> {
         self.cache.as_deref()
     }

@@ -67,9 +67,9 @@ impl FromStr for Header {
             .split_once(':')
             .ok_or_else(|| malformed("there is no colon"))?;
         let name = HeaderName::from_str(name.trim())
-            .map_err(|_| malformed("the name has characters that cannot be sent"))?;
+            .map_err(|_invalid| malformed("the name has characters that cannot be sent"))?;
         let mut value = HeaderValue::from_str(value.trim())
-            .map_err(|_| malformed("the value has characters that cannot be sent"))?;
+            .map_err(|_invalid| malformed("the value has characters that cannot be sent"))?;
         value.set_sensitive(true);
         Ok(Self { name, value })
     }
@@ -152,14 +152,15 @@ impl Client {
             let response = self.request(&here, own).await?;
             if !is_redirect(response.status()) {
                 let shown = SafeUrl::from(url);
-                return match response.status().is_success() {
-                    true => Ok(Body::new(
+                return if response.status().is_success() {
+                    Ok(Body::new(
                         shown,
                         url.path(),
                         response,
                         self.settings.stall_timeout,
-                    )),
-                    false => Err(self.refusal(&here, response).await),
+                    ))
+                } else {
+                    Err(self.refusal(&here, response).await)
                 };
             }
             here = redirect_target(&here, &response)?;

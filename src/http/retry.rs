@@ -18,14 +18,14 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// The longest pause a server may ask for by `Retry-After`.
     pub retry_after_max: Duration,
-    /// No new attempt is begun once this much time has passed.
+    /// The time for all attempts together.
     pub total: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 6,
+            attempts: 5,
             base: Duration::from_secs(1),
             max: Duration::from_secs(60),
             retry_after_max: Duration::from_secs(120),
@@ -65,7 +65,7 @@ pub async fn retry<T, F: Future<Output = Result<T>>>(
     let start = Instant::now();
     let mut integrity_failures = 0;
     for retry in 1.. {
-        let cause = match attempt().await {
+        let cause = match in_time(policy, start, attempt()).await {
             Ok(done) => return Ok(done),
             Err(cause) => cause,
         };
@@ -76,10 +76,10 @@ pub async fn retry<T, F: Future<Output = Result<T>>>(
             Retry::Once => integrity_failures < 2,
             Retry::Never => false,
         };
-        let in_time = policy
+        let time_left = policy
             .total
             .is_none_or(|total| start.elapsed() + wait < total);
-        if !again || retry >= policy.attempts || !in_time {
+        if !again || retry >= policy.attempts || !time_left {
             return Err(if retry == 1 {
                 cause
             } else {
@@ -104,6 +104,20 @@ pub async fn retry<T, F: Future<Output = Result<T>>>(
         tokio::time::sleep(wait).await;
     }
     Err(Error::Cancelled)
+}
+
+/// Runs one attempt for as long as there is time for all of them.
+async fn in_time<T>(
+    policy: &RetryPolicy,
+    start: Instant,
+    attempt: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match policy.total {
+        None => attempt.await,
+        Some(total) => tokio::time::timeout_at(start + total, attempt)
+            .await
+            .unwrap_or(Err(Error::OutOfTime { total })),
+    }
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Feeder {
         self.steps
             .send(Step::Data(chunk))
             .await
-            .map_err(|_: mpsc::error::SendError<Step>| Closed)
+            .map_err(|_unsent| Closed)
     }
 
     /// Says that the content is complete and right.

@@ -84,21 +84,25 @@ impl FromStr for ArtifactName {
 
 impl ArtifactName {
     /// Returns whether reading it takes no credentials.
+    #[must_use]
     pub fn is_public(&self) -> bool {
         self.0.starts_with("public/")
     }
 
     /// Returns the last segment: what the file is called.
+    #[must_use]
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
     /// Returns the name as a part of a URL's path.
+    #[must_use]
     pub fn percent_encoded(&self) -> String {
         utf8_percent_encode(&self.0, KEPT).to_string()
     }
 
     /// Returns the name itself.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -96,6 +96,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// Reads from `origin`.
+    #[must_use]
     pub fn new(origin: Origin, client: Client, retry: RetryPolicy) -> Arc<Self> {
         Arc::new(Self {
             origin,

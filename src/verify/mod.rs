@@ -22,6 +22,7 @@ pub type Expectation = Box<dyn Fn() -> BoxFuture<'static, Result<Expected>> + Se
 
 impl Expected {
     /// Returns this as something that is known without asking.
+    #[must_use]
     pub fn known(self) -> Expectation {
         Box::new(move || std::future::ready(Ok(self)).boxed())
     }
@@ -74,6 +75,7 @@ impl Verifier {
     }
 
     /// Returns how many bytes were taken.
+    #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
