@@ -34,7 +34,7 @@ impl Ui {
         let total = bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(0));
             bar.set_style(style(
-                "{msg:>24.24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}",
             ));
             bar.set_message("total");
             bar
@@ -147,11 +147,11 @@ impl Watch {
             Some(size) => {
                 total.inc_length(size);
                 ProgressBar::new(size).with_style(style(
-                    "{msg:>24.24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                    "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}",
                 ))
             }
             None => ProgressBar::new_spinner()
-                .with_style(style("{msg:>24.24} {spinner} {bytes} {bytes_per_sec}")),
+                .with_style(style("{msg:>24.24} {spinner} {decimal_bytes} {decimal_bytes_per_sec}")),
         };
         let bar = bars.insert_before(total, bar);
         bar.set_message(self.name.clone());
