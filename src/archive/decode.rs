@@ -1,7 +1,8 @@
-//! Decompression of whole streams: every member, stream or frame to the end, checks included. What follows the end
-//! and is not padding is an error, and so is an early end.
+//! Decompression of whole streams: every member, stream or frame to the end, checks included. An early end is an error,
+//! and so is what follows the end and is not padding (behind bzip2 it is ignored, as by the program).
 
-use crate::archive::format::Compression;
+use crate::archive::{bzip2::ParallelBzip2, format::Compression};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
 use liblzma::{bufread::XzDecoder, stream::MtStreamBuilder};
 use std::io::{self, BufRead, ErrorKind, Read};
@@ -13,24 +14,24 @@ const XZ_PARALLEL_MEMORY: u64 = 80 << 20;
 /// The largest zstd window, as a power of two: 128 MiB, which is also the limit of the `zstd` program.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// Decodes on the thread that reads.
-pub(crate) fn serial<'a>(
-    compression: Compression,
-    source: impl BufRead + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
-    match compression {
-        Compression::Bzip2 => Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(source))),
-        _ => decoder(compression, source, 1),
-    }
-}
-
 /// Decodes with up to `threads` threads where the format allows it.
 pub(crate) fn parallel(
     compression: Compression,
     source: impl BufRead + Send + 'static,
     threads: u32,
 ) -> io::Result<Box<dyn Read + Send>> {
-    decoder(compression, source, threads)
+    match compression {
+        Compression::Bzip2 => Ok(Box::new(ParallelBzip2::start(source, threads)?)),
+        _ => decoder(compression, source, threads),
+    }
+}
+
+/// Decodes on the thread that reads.
+pub(crate) fn serial<'a>(
+    compression: Compression,
+    source: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decoder(compression, source, 1)
 }
 
 fn decoder<'a>(
@@ -42,7 +43,7 @@ fn decoder<'a>(
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(Members::<GzDecoder<_>>::new(source, threads)?),
         Compression::Xz => Box::new(Members::<XzDecoder<_>>::new(source, threads)?),
-        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(source)),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;

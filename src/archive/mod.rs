@@ -9,6 +9,7 @@
 //!                          └▶ other: keep as a file
 //! ```
 
+mod bzip2;
 mod decode;
 mod format;
 mod repack;
