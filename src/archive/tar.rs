@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Attributes, Mtime, Tree, WriteBehind, umask},
+    fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::RelPath,
 };
 use std::{
@@ -15,9 +15,6 @@ use tar::{Archive, Entry, EntryType};
 
 /// Size of one write, in bytes.
 const WRITE: usize = 256 * 1024;
-
-/// Files up to this size, in bytes, are small: creating one takes longer than writing it.
-const SMALL: usize = 256 * 1024;
 
 /// More segments than any sparse file worth the name has.
 const MAX_SEGMENTS: usize = 1 << 20;
@@ -45,6 +42,7 @@ pub(super) fn extract(source: impl Read, root: &Path, writers: usize) -> Result<
             tree: Tree::open(root)?,
             behind: WriteBehind::start(scope, root, writers)?,
             buffer: vec![0; WRITE],
+            kept_mode_bits: kept_mode_bits(),
             stripped: None,
         };
         let mut archive = Archive::new(source);
@@ -64,6 +62,7 @@ struct Extractor {
     tree: Tree,
     behind: WriteBehind,
     buffer: Vec<u8>,
+    kept_mode_bits: u32,
     stripped: Option<String>,
 }
 
@@ -83,7 +82,15 @@ impl Extractor {
                 "leading `/` is removed from member names, such as `{name}`"
             ));
         }
-        let attributes = attributes(entry, &path, pax.mtime)?;
+        let mode = entry
+            .header()
+            .mode()
+            .map_err(|err| refused(&path, &err.to_string()))?;
+        let mtime = pax.mtime.or_else(|| header_mtime(entry));
+        let attributes = Attributes {
+            mode: mode & self.kept_mode_bits,
+            mtime,
+        };
         match kind {
             // Archives older than POSIX have no type for directories, only the slash.
             EntryType::Regular | EntryType::Directory if kind.is_dir() || name.ends_with(b"/") => {
@@ -114,14 +121,12 @@ impl Extractor {
         if let Ok(size) = usize::try_from(entry.size())
             && size <= SMALL
         {
-            let mut content = vec![0; size];
-            entry
-                .read_exact(&mut content)
-                .map_err(|err| match err.kind() {
+            return self.behind.file(path, attributes, size, |content| {
+                entry.read_exact(content).map_err(|err| match err.kind() {
                     ErrorKind::UnexpectedEof => ends_early(entry),
                     _ => read_error(err),
-                })?;
-            return self.behind.file(path, attributes, content);
+                })
+            });
         }
         self.behind.settle_path(&path)?;
         let mut file = self.tree.file(&path, attributes)?;
@@ -205,22 +210,6 @@ impl Extractor {
             .map_err(|err| refused(path, &format!("the target of the hard link {err}")))?;
         self.tree.hard_link(path, &to)
     }
-}
-
-fn attributes<R: Read>(
-    entry: &Entry<'_, R>,
-    path: &RelPath,
-    pax_mtime: Option<Mtime>,
-) -> Result<Attributes> {
-    let mode = entry
-        .header()
-        .mode()
-        .map_err(|err| refused(path, &err.to_string()))?;
-    let mtime = pax_mtime.or_else(|| header_mtime(entry));
-    Ok(Attributes {
-        mode: mode & kept_mode_bits(),
-        mtime,
-    })
 }
 
 /// Returns which permission bits of an archive are kept, by GNU tar's rule: root gets them all, others what their

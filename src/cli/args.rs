@@ -67,7 +67,7 @@ pub(super) struct TaskArtifacts {
     /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
     #[arg(long, value_name = "FILE")]
     pub(super) fetches: Option<PathBuf>,
-    /// Read artifacts from DIR/task/<task id>/artifacts/<name> and not from a queue
+    /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,
 }

@@ -150,8 +150,9 @@ impl Watch {
                     "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}",
                 ))
             }
-            None => ProgressBar::new_spinner()
-                .with_style(style("{msg:>24.24} {spinner} {decimal_bytes} {decimal_bytes_per_sec}")),
+            None => ProgressBar::new_spinner().with_style(style(
+                "{msg:>24.24} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
+            )),
         };
         let bar = bars.insert_before(total, bar);
         bar.set_message(self.name.clone());

@@ -4,7 +4,7 @@
 //! - [`Dir`]: a directory by descriptor; every operation names one component in it and follows no link.
 //! - [`Tree`]: a directory that members of an archive are created in; nothing gets out of it.
 //! - [`Staging`]: the private directory of a run, removed whatever happens.
-//! - [`merge`]: staged content moved to where it belongs.
+//! - [`merge()`]: staged content moved to where it belongs.
 
 mod dir;
 mod merge;
@@ -16,7 +16,7 @@ pub(crate) use dir::{Dir, umask};
 pub(crate) use merge::{descend, merge};
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree, TreeFile};
-pub(crate) use write_behind::WriteBehind;
+pub(crate) use write_behind::{SMALL, WriteBehind};
 
 use crate::error::{Error, Result};
 use std::{

@@ -72,7 +72,13 @@ pub(crate) struct Tree {
     path: PathBuf,
     umask: u32,
     parents: Vec<(OsString, Arc<OwnedFd>)>,
-    directories: BTreeMap<RelPath, Attributes>,
+    directories: BTreeMap<RelPath, Pending>,
+}
+
+/// What a directory gets when all of its content is there.
+struct Pending {
+    chmod: Option<Mode>,
+    mtime: Option<Mtime>,
 }
 
 impl Tree {
@@ -115,14 +121,23 @@ impl Tree {
             let stat = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
             stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
         };
+        let mode = permissions(attributes.mode);
         // Writable to us until all of its content is there.
-        self.replacing(path, &parent, || {
-            match fs::mkdirat(&parent, &name, Mode::RWXU) {
-                Err(Errno::EXIST) if is_directory() => Ok(()),
-                made => made,
+        let created = self.replacing(path, &parent, || {
+            match fs::mkdirat(&parent, &name, mode | Mode::RWXU) {
+                Err(Errno::EXIST) if is_directory() => Ok(false),
+                result => result.map(|()| true),
             }
         })?;
-        self.directories.insert(path.clone(), attributes);
+        let is_final = created && mode.contains(Mode::RWXU) && mode.bits() & self.umask == 0;
+        let chmod = (!is_final).then_some(mode);
+        self.directories.insert(
+            path.clone(),
+            Pending {
+                chmod,
+                mtime: attributes.mtime,
+            },
+        );
         Ok(())
     }
 
@@ -179,27 +194,25 @@ impl Tree {
 
     /// Gives directories their permissions and times, the innermost first.
     pub(crate) fn finish(mut self) -> Result<()> {
-        let mut directories: Vec<_> = std::mem::take(&mut self.directories).into_iter().collect();
-        directories.sort_by_key(|(path, _)| std::cmp::Reverse(path.depth()));
-        for (path, attributes) in directories {
+        for (path, Pending { chmod, mtime }) in
+            std::mem::take(&mut self.directories).into_iter().rev()
+        {
             let Some((parent, name)) = path.split_last() else {
                 continue;
             };
             let parent = self.descend(&parent, Missing::Refuse)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let shown = self.path.join(&path);
-            match fs::openat(&parent, name, flags, Mode::empty()) {
-                Ok(fd) => {
-                    if let Some(mtime) = attributes.mtime {
-                        fs::futimens(&fd, &mtime.timestamps())
-                            .context("set the time of", &shown)?;
-                    }
-                    fs::fchmod(&fd, permissions(attributes.mode))
-                        .context("set permissions of", &shown)?;
-                }
+            let shown = || self.path.join(&path);
+            let fd = match fs::openat(&parent, name, flags, Mode::empty()) {
                 // A later member took its place.
-                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
-                Err(err) => return Err(err).context("open", &shown),
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => continue,
+                opened => opened.context("open", shown())?,
+            };
+            if let Some(mtime) = mtime {
+                fs::futimens(&fd, &mtime.timestamps()).context("set the time of", shown())?;
+            }
+            if let Some(mode) = chmod {
+                fs::fchmod(&fd, mode).context("set permissions of", shown())?;
             }
         }
         Ok(())

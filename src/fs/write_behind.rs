@@ -10,6 +10,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    ops::Range,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -18,18 +19,42 @@ use std::{
     thread::Scope,
 };
 
+/// The largest small file, in bytes.
+pub(crate) const SMALL: usize = 128 * 1024;
+
 /// Files handed over at once, and bytes of content: fewer wake threads more often, more leave one idle at the end.
-const BATCH_FILES: usize = 64;
+const BATCH_FILES: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Batches that wait for a writer; bounds the memory.
-const QUEUE: usize = 2;
+const QUEUE: usize = 4;
+
+/// Files to write. The content of all of them is in one buffer, which is used again and again.
+struct Batch {
+    files: Vec<SmallFile>,
+    content: Vec<u8>,
+    used: usize,
+}
 
 /// A file to write.
 struct SmallFile {
     path: RelPath,
     attributes: Attributes,
-    content: Vec<u8>,
+    content: Range<usize>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self {
+            files: Vec::with_capacity(BATCH_FILES),
+            content: vec![0; BATCH_BYTES + SMALL],
+            used: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.files.len() >= BATCH_FILES || self.used >= BATCH_BYTES
+    }
 }
 
 /// What writers and their feeder share.
@@ -42,6 +67,7 @@ struct Progress {
 #[derive(Default)]
 struct State {
     batches_open: usize,
+    written: Vec<Batch>,
     failed: Option<Error>,
 }
 
@@ -54,10 +80,9 @@ impl Progress {
 /// Writes small files on threads of its own. Their order does not show: a path is never in the works twice, and what
 /// could depend on a file being there calls [`WriteBehind::settle`] first.
 pub(crate) struct WriteBehind {
-    batches: SyncSender<Vec<SmallFile>>,
+    batches: SyncSender<Batch>,
     progress: Arc<Progress>,
-    batch: Vec<SmallFile>,
-    batch_bytes: usize,
+    batch: Batch,
     open: HashSet<RelPath>,
 }
 
@@ -80,31 +105,34 @@ impl WriteBehind {
         Ok(Self {
             batches,
             progress,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            batch: Batch::new(),
             open: HashSet::new(),
         })
     }
 
-    /// Takes a file with its whole content.
+    /// Takes a file of at most [`SMALL`] bytes, whose content `read` fills in.
     pub(crate) fn file(
         &mut self,
         path: RelPath,
         attributes: Attributes,
-        content: Vec<u8>,
+        size: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<()> {
         self.settle_path(&path)?;
+        let content = self.batch.used..self.batch.used + size;
+        read(&mut self.batch.content[content.clone()])?;
+        self.batch.used = content.end;
         self.open.insert(path.clone());
-        self.batch_bytes += content.len();
-        self.batch.push(SmallFile {
+        self.batch.files.push(SmallFile {
             path,
             attributes,
             content,
         });
-        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
-            self.send()?;
+        if self.batch.is_full() {
+            self.send()
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Waits until `path` is written, if it is in the works.
@@ -131,7 +159,7 @@ impl WriteBehind {
     }
 
     fn send(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
+        if self.batch.files.is_empty() {
             return Ok(());
         }
         let mut state = self.progress.lock();
@@ -139,27 +167,31 @@ impl WriteBehind {
             return Err(err);
         }
         state.batches_open += 1;
+        let empty = state.written.pop();
         drop(state);
-        self.batch_bytes = 0;
+        let batch = std::mem::replace(&mut self.batch, empty.unwrap_or_else(Batch::new));
         // Writers end only when this sender does.
-        let _ = self.batches.send(std::mem::take(&mut self.batch));
+        let _ = self.batches.send(batch);
         Ok(())
     }
 }
 
 /// Runs one writer. After a failure batches are only counted off.
-fn write_batches(queue: &Mutex<Receiver<Vec<SmallFile>>>, progress: &Progress, mut tree: Tree) {
+fn write_batches(queue: &Mutex<Receiver<Batch>>, progress: &Progress, mut tree: Tree) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(batch) = next else { return };
+        let Ok(mut batch) = next else { return };
         let broken = progress.lock().failed.is_some();
         let written = if broken {
             Ok(())
         } else {
-            batch.iter().try_for_each(|file| write(&mut tree, file))
+            write(&mut tree, &batch)
         };
+        batch.files.clear();
+        batch.used = 0;
         let mut state = progress.lock();
         state.batches_open -= 1;
+        state.written.push(batch);
         if let (Err(err), None) = (written, &state.failed) {
             state.failed = Some(err);
         }
@@ -167,10 +199,12 @@ fn write_batches(queue: &Mutex<Receiver<Vec<SmallFile>>>, progress: &Progress, m
     }
 }
 
-fn write(tree: &mut Tree, file: &SmallFile) -> Result<()> {
-    let mut new = tree.file(&file.path, file.attributes)?;
-    new.write(&file.content)?;
-    new.finish()
+fn write(tree: &mut Tree, batch: &Batch) -> Result<()> {
+    batch.files.iter().try_for_each(|file| {
+        let mut new = tree.file(&file.path, file.attributes)?;
+        new.write(&batch.content[file.content.clone()])?;
+        new.finish()
+    })
 }
 
 #[cfg(test)]
@@ -185,6 +219,13 @@ mod tests {
         mtime: None,
     };
 
+    fn file(writer: &mut WriteBehind, path: &str, content: &str) -> Result<(), Error> {
+        writer.file(rel(path), FILE, content.len(), |buffer| {
+            buffer.copy_from_slice(content.as_bytes());
+            Ok(())
+        })
+    }
+
     fn rel(path: &str) -> RelPath {
         RelPath::parse(path.as_bytes()).unwrap()
     }
@@ -195,16 +236,8 @@ mod tests {
         std::thread::scope(|scope| {
             let mut writer = WriteBehind::start(scope, temp.path(), 2).unwrap();
             for n in 0..1000 {
-                writer
-                    .file(
-                        rel(&format!("d{}/f{n}", n % 7)),
-                        FILE,
-                        n.to_string().into_bytes(),
-                    )
-                    .unwrap();
-                writer
-                    .file(rel("same"), FILE, n.to_string().into_bytes())
-                    .unwrap();
+                file(&mut writer, &format!("d{}/f{n}", n % 7), &n.to_string()).unwrap();
+                file(&mut writer, "same", &n.to_string()).unwrap();
             }
             writer.settle().unwrap();
             for n in 0..1000 {
@@ -221,7 +254,7 @@ mod tests {
         fs::write(temp.path().join("file"), "").unwrap();
         std::thread::scope(|scope| {
             let mut writer = WriteBehind::start(scope, temp.path(), 2).unwrap();
-            writer.file(rel("file/below"), FILE, Vec::new()).unwrap();
+            file(&mut writer, "file/below", "").unwrap();
             assert!(matches!(writer.settle(), Err(Error::Archive { .. })));
         });
     }

@@ -7,10 +7,11 @@ use std::{
     thread::Scope,
 };
 
-/// Size of one buffer. Larger ones leave the caches of the core that decodes; smaller ones wake threads more often.
-const BUFFER: usize = 256 * 1024;
+/// Size of one buffer. With half of it, threads sleep and wake so often that the kernel at times leaves all of them on
+/// one core: the .tar.gz of 116,000 files then takes 1.3 times as long on two cores.
+const BUFFER: usize = 512 * 1024;
 
-/// Buffers between the threads; bounds the memory to 2 MiB.
+/// Buffers between the threads; bounds the memory to 4 MiB.
 const DEPTH: usize = 8;
 
 /// The reading end. An error of the source arrives in its place, after all bytes before it.

@@ -12,6 +12,7 @@ mod differential;
 mod faults;
 mod hostile;
 mod python;
+mod readme;
 mod small_inputs;
 mod static_url;
 mod support;
