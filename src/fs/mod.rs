@@ -30,13 +30,20 @@ use std::{
 pub(crate) trait Context<T> {
     /// Makes the error read "cannot `action` `path`".
     fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T>;
+
+    /// The same for places where making the path would cost something each time that nothing fails.
+    fn context_with(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T> {
+        self.context_with(action, || path.as_ref().to_owned())
+    }
+
+    fn context_with(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T> {
         self.map_err(|source| Error::Fs {
             action,
-            path: path.as_ref().to_owned(),
+            path: path(),
             source: source.into(),
         })
     }

@@ -69,7 +69,7 @@ enum Missing {
 /// A confined tree under construction. Attributes of directories are applied by [`Tree::finish`].
 pub(crate) struct Tree {
     root: Arc<OwnedFd>,
-    path: PathBuf,
+    path: Arc<Path>,
     umask: u32,
     parents: Vec<(OsString, Arc<OwnedFd>)>,
     directories: BTreeMap<RelPath, Pending>,
@@ -87,7 +87,7 @@ impl Tree {
         let root = fs::open(path, OPEN_DIRECTORY, Mode::empty()).context("open", path)?;
         Ok(Self {
             root: Arc::new(root),
-            path: path.to_owned(),
+            path: path.into(),
             umask: umask().bits(),
             parents: Vec::new(),
             directories: BTreeMap::new(),
@@ -105,7 +105,8 @@ impl Tree {
         let chmod = (mode.bits() & self.umask != 0).then_some(mode);
         Ok(TreeFile {
             file: File::from(fd),
-            path: self.path.join(path),
+            root: Arc::clone(&self.path),
+            path: path.clone(),
             chmod,
             mtime: attributes.mtime,
         })
@@ -158,7 +159,7 @@ impl Tree {
                 &mtime.timestamps(),
                 AtFlags::SYMLINK_NOFOLLOW,
             )
-            .context("set the time of", self.path.join(path))?;
+            .context_with("set the time of", || self.path.join(path))?;
         }
         Ok(())
     }
@@ -174,7 +175,7 @@ impl Tree {
         };
         let stat = match fs::statat(&from_parent, &from_name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Err(problem("is not in the archive before it")),
-            stat => stat.context("look at", self.path.join(to))?,
+            stat => stat.context_with("look at", || self.path.join(to))?,
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(problem("is not a regular file"));
@@ -206,13 +207,13 @@ impl Tree {
             let fd = match fs::openat(&parent, name, flags, Mode::empty()) {
                 // A later member took its place.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => continue,
-                opened => opened.context("open", shown())?,
+                opened => opened.context_with("open", shown)?,
             };
             if let Some(mtime) = mtime {
-                fs::futimens(&fd, &mtime.timestamps()).context("set the time of", shown())?;
+                fs::futimens(&fd, &mtime.timestamps()).context_with("set the time of", shown)?;
             }
             if let Some(mode) = chmod {
-                fs::fchmod(&fd, mode).context("set permissions of", shown())?;
+                fs::fchmod(&fd, mode).context_with("set permissions of", shown)?;
             }
         }
         Ok(())
@@ -264,12 +265,16 @@ impl Tree {
         match open() {
             Err(Errno::NOENT) if missing == Missing::Create => {
                 match fs::mkdirat(here, name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => open().context("open", self.path.join(so_far())),
-                    Err(err) => Err(err).context("create directory", self.path.join(so_far())),
+                    Ok(()) | Err(Errno::EXIST) => {
+                        open().context_with("open", || self.path.join(so_far()))
+                    }
+                    Err(err) => {
+                        Err(err).context_with("create directory", || self.path.join(so_far()))
+                    }
                 }
             }
             Err(Errno::NOTDIR | Errno::LOOP) => self.through_link(&so_far(), path),
-            opened => opened.context("open", self.path.join(so_far())),
+            opened => opened.context_with("open", || self.path.join(so_far())),
         }
     }
 
@@ -299,7 +304,7 @@ impl Tree {
     ) -> Result<T> {
         match create() {
             Err(Errno::EXIST) => {}
-            created => return created.context("create", self.path.join(path)),
+            created => return created.context_with("create", || self.path.join(path)),
         }
         let name = path
             .split_last()
@@ -312,11 +317,11 @@ impl Tree {
                 })?;
                 self.directories.remove(path);
             }
-            removed => removed.context("replace", self.path.join(path))?,
+            removed => removed.context_with("replace", || self.path.join(path))?,
         }
         // The open descriptors may lead through what was just removed.
         self.parents.clear();
-        create().context("create", self.path.join(path))
+        create().context_with("create", || self.path.join(path))
     }
 }
 
@@ -335,25 +340,32 @@ fn member_error(path: &RelPath, problem: String) -> Error {
 /// A regular file of a [`Tree`] that is being written.
 pub(crate) struct TreeFile {
     file: File,
-    path: PathBuf,
+    root: Arc<Path>,
+    path: RelPath,
     chmod: Option<Mode>,
     mtime: Option<Mtime>,
 }
 
 impl TreeFile {
+    fn shown(&self) -> PathBuf {
+        self.root.join(&self.path)
+    }
+
     /// Appends content.
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
-        self.file.write_all(content).context("write", &self.path)
+        self.file
+            .write_all(content)
+            .context_with("write", || self.shown())
     }
 
     /// Leaves a hole.
     pub(crate) fn skip(&mut self, bytes: u64) -> Result<()> {
         let bytes = i64::try_from(bytes)
             .map_err(std::io::Error::other)
-            .context("write", &self.path)?;
+            .context_with("write", || self.shown())?;
         self.file
             .seek(SeekFrom::Current(bytes))
-            .context("write", &self.path)?;
+            .context_with("write", || self.shown())?;
         Ok(())
     }
 
@@ -371,19 +383,25 @@ impl TreeFile {
 
     /// Ends the file at the current position and gives it its permissions and time.
     pub(crate) fn finish_sparse(mut self) -> Result<()> {
-        let end = self.file.stream_position().context("write", &self.path)?;
-        self.file.set_len(end).context("write", &self.path)?;
+        let end = self
+            .file
+            .stream_position()
+            .context_with("write", || self.shown())?;
+        self.file
+            .set_len(end)
+            .context_with("write", || self.shown())?;
         self.finish()
     }
 
     /// Gives the file its permissions and time.
     pub(crate) fn finish(self) -> Result<()> {
         if let Some(mode) = self.chmod {
-            fs::fchmod(self.file.as_fd(), mode).context("set permissions of", &self.path)?;
+            fs::fchmod(self.file.as_fd(), mode)
+                .context_with("set permissions of", || self.shown())?;
         }
         if let Some(mtime) = self.mtime {
             fs::futimens(self.file.as_fd(), &mtime.timestamps())
-                .context("set the time of", &self.path)?;
+                .context_with("set the time of", || self.shown())?;
         }
         Ok(())
     }

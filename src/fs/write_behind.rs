@@ -10,6 +10,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    hash::{BuildHasher, RandomState},
     ops::Range,
     path::Path,
     sync::{
@@ -83,7 +84,9 @@ pub(crate) struct WriteBehind {
     batches: SyncSender<Batch>,
     progress: Arc<Progress>,
     batch: Batch,
-    open: HashSet<RelPath>,
+    /// Hashes of the paths in the works. Two paths with the same hash only cost a wait.
+    open: HashSet<u64>,
+    hashes: RandomState,
 }
 
 impl WriteBehind {
@@ -107,6 +110,7 @@ impl WriteBehind {
             progress,
             batch: Batch::new(),
             open: HashSet::new(),
+            hashes: RandomState::new(),
         })
     }
 
@@ -118,11 +122,13 @@ impl WriteBehind {
         size: usize,
         read: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<()> {
-        self.settle_path(&path)?;
+        if !self.open.insert(self.hashes.hash_one(&path)) {
+            self.settle()?;
+            self.open.insert(self.hashes.hash_one(&path));
+        }
         let content = self.batch.used..self.batch.used + size;
         read(&mut self.batch.content[content.clone()])?;
         self.batch.used = content.end;
-        self.open.insert(path.clone());
         self.batch.files.push(SmallFile {
             path,
             attributes,
@@ -137,7 +143,7 @@ impl WriteBehind {
 
     /// Waits until `path` is written, if it is in the works.
     pub(crate) fn settle_path(&mut self, path: &RelPath) -> Result<()> {
-        if self.open.contains(path) {
+        if self.open.contains(&self.hashes.hash_one(path)) {
             self.settle()
         } else {
             Ok(())

@@ -81,7 +81,19 @@ impl Body {
     pub async fn open(path: &Path) -> Result<Self> {
         let file = fs::open_async(path).await?;
         let length = file.metadata().await.ok().map(|meta| meta.len());
-        let chunks = ReaderStream::with_capacity(file, CHUNK).boxed();
+        let read_error = {
+            let path = path.to_owned();
+            move |source| {
+                io::Error::other(Error::Fs {
+                    action: "read",
+                    path: path.clone(),
+                    source,
+                })
+            }
+        };
+        let chunks = ReaderStream::with_capacity(file, CHUNK)
+            .map_err(read_error)
+            .boxed();
         Ok(Self {
             url: SafeUrl::of_file(path),
             length,
