@@ -11,6 +11,9 @@ use std::io::{self, BufRead, ErrorKind, Read};
 /// block of the default settings takes about 35 MB; more would not help two cores.
 const XZ_PARALLEL_MEMORY: u64 = 80 << 20;
 
+/// Memory that liblzma may use at all, in bytes: enough for a dictionary of 128 MiB, twice that of `xz -9`.
+const XZ_MEMORY: u64 = 160 << 20;
+
 /// The largest zstd window, as a power of two: 128 MiB, which is also the limit of the `zstd` program.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -90,7 +93,7 @@ impl<R: BufRead> Member for XzDecoder<R> {
         let stream = MtStreamBuilder::new()
             .threads(threads)
             .memlimit_threading(XZ_PARALLEL_MEMORY)
-            .memlimit_stop(u64::MAX)
+            .memlimit_stop(XZ_MEMORY)
             .decoder()?;
         Ok(Self::new_stream(source, stream))
     }
@@ -213,6 +216,20 @@ mod tests {
             assert!(decode(compression, &data).is_err(), "{compression:?}");
         }
         assert!(decode(Compression::Xz, &[&xz(b"one")[..], &[0; 3]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_dictionary_that_takes_too_much_memory_is_refused() {
+        use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
+        for (dictionary, accepted) in [(64 << 20, true), (256 << 20, false)] {
+            let mut options = LzmaOptions::new_preset(0).unwrap();
+            options.dict_size(dictionary);
+            let stream = Stream::new_stream_encoder(Filters::new().lzma2(&options), Check::Crc32);
+            let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+            encoder.write_all(b"small").unwrap();
+            let decoded = decode(Compression::Xz, &encoder.finish().unwrap());
+            assert_eq!(decoded.is_ok(), accepted, "{dictionary}: {decoded:?}");
+        }
     }
 
     #[test]

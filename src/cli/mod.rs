@@ -66,9 +66,7 @@ pub fn run() -> ExitCode {
             ExitCode::from(err.kind().exit_code())
         }
         Ended::Signal(number) => {
-            ui.line(&format!(
-                "error: interrupted by signal {number}; nothing was published"
-            ));
+            ui.line(&format!("error: interrupted by signal {number}"));
             ExitCode::from(128 + number)
         }
     }
