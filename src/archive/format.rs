@@ -1,6 +1,9 @@
 //! What some content is, told by its bytes and not by its name: wheels are zips, and a `.tar.gz` may be neither.
 
-use crate::{archive::decode, stream::BlockingReader};
+use crate::{
+    archive::decode,
+    stream::{BlockingReader, copy_out},
+};
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
@@ -96,11 +99,7 @@ impl BufRead for Rewindable {
 
 impl Read for Rewindable {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let taken = available.len().min(buf.len());
-        buf[..taken].copy_from_slice(&available[..taken]);
-        self.consume(taken);
-        Ok(taken)
+        copy_out(self, buf)
     }
 }
 
@@ -156,11 +155,7 @@ impl BufRead for Peek<'_> {
 
 impl Read for Peek<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let taken = available.len().min(buf.len());
-        buf[..taken].copy_from_slice(&available[..taken]);
-        self.consume(taken);
-        Ok(taken)
+        copy_out(self, buf)
     }
 }
 

@@ -3,7 +3,10 @@
 //! Bytes cross as [`Step`]s, so that silence is never taken for the end: a transfer that is dropped or fails reaches
 //! the reader as an error, and only the sender's word makes an end of file.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    stream::copy_out,
+};
 use bytes::Bytes;
 use futures::FutureExt;
 use std::io::{self, BufRead, ErrorKind, Read};
@@ -95,11 +98,7 @@ impl BufRead for BlockingReader {
 
 impl Read for BlockingReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let taken = available.len().min(buf.len());
-        buf[..taken].copy_from_slice(&available[..taken]);
-        self.consume(taken);
-        Ok(taken)
+        copy_out(self, buf)
     }
 }
 

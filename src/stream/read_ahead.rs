@@ -1,6 +1,7 @@
 //! [`ReadAhead`]: a reader that runs on a thread of its own, some buffers ahead of whoever reads from it, so that
 //! decoding and writing happen at the same time.
 
+use crate::stream::copy_out;
 use std::{
     io::{self, BufRead, Read},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -93,11 +94,7 @@ impl BufRead for ReadAhead {
 
 impl Read for ReadAhead {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let taken = available.len().min(buf.len());
-        buf[..taken].copy_from_slice(&available[..taken]);
-        self.consume(taken);
-        Ok(taken)
+        copy_out(self, buf)
     }
 }
 
