@@ -30,7 +30,7 @@ pub struct Item {
 /// # Cancel safety
 /// When dropped, transfers end at once; jobs that write end at their next chunk and remove what they made.
 pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
-    let turns = Arc::new(Semaphore::new(transfers));
+    let turns = Arc::new(Semaphore::new(transfers.min(Semaphore::MAX_PERMITS)));
     let mut running = JoinSet::new();
     let mut placed: Vec<Placed> = Vec::new();
     for (position, item) in items.into_iter().enumerate() {
@@ -101,15 +101,17 @@ fn publish(placed: &[Placed], context: &Context) -> Result<()> {
         staged.warnings.iter().cloned().for_each(warn);
         let mut older = 0;
         let mut on_move = |path: &RelPath, replaced: Option<&Path>| {
-            match replaced.map(|replaced| (owners.of(path), replaced)) {
-                Some((Some(owner), replaced)) => warn(format!(
+            let owner = owners.of(path);
+            match (owner, replaced) {
+                (Some(owner), Some(replaced)) => warn(format!(
                     "`{}` is provided by more than one fetch, {name} replaces what {owner} brought",
                     replaced.display()
                 )),
-                Some((None, _)) => older += 1,
-                None => {}
+                (None, Some(_)) => older += 1,
+                (_, None) => {}
             }
             owners.set(path.clone(), name);
+            owner.is_some()
         };
         let from = Dir::open(&staged.directory)?;
         context.staging.keep_parent();

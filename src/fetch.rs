@@ -154,7 +154,8 @@ impl Attempt<'_> {
                     warnings,
                 }),
                 Err(err) => {
-                    fs::remove_tree(&job.directory)?;
+                    // What cannot be removed now goes with the staging area.
+                    let _ = fs::remove_tree(&job.directory);
                     Err(err)
                 }
             }

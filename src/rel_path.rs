@@ -1,12 +1,7 @@
 //! [`RelPath`]: a path that cannot leave the directory it is used in, as far as its text goes. Symbolic links are the
 //! business of [`crate::fs`], which resolves every component by descriptor.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fmt,
-    os::unix::ffi::{OsStrExt, OsStringExt},
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt, path::Path};
 
 /// A relative path in normal form: no empty, `.` or `..` component, no NUL. May be empty (the directory itself).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,18 +99,6 @@ impl RelPath {
         }
         path.extend_from_slice(name.as_bytes());
         RelPath(path)
-    }
-
-    /// Returns the number of components.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        self.components().count()
-    }
-
-    /// Returns the path as the standard library's type, to show or to join to a root.
-    #[must_use]
-    pub fn to_path(&self) -> PathBuf {
-        PathBuf::from(OsString::from_vec(self.0.clone()))
     }
 
     /// Returns the bytes of the path.

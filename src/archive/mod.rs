@@ -32,6 +32,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Threads per archive at most.
+const MAX_THREADS: usize = 8;
+
 /// What to do with content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placing {
@@ -100,12 +103,15 @@ fn save(source: &mut Rewindable, path: &Path) -> Result<File> {
 /// Writes the content to a file without a name, which is gone when it is closed.
 fn spool(source: &mut Rewindable, directory: &Path) -> Result<File> {
     let path = directory.join(".spool");
-    let file = save(source, &path);
+    let file = save(source, &path)?;
     fs::remove_file(&path)?;
-    file
+    Ok(file)
 }
 
-/// Returns how many threads can work at once.
+/// Returns how many threads work on one archive: as many as can at once, but several archives are in work, and each
+/// thread has buffers.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
+    std::thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(MAX_THREADS)
 }

@@ -6,6 +6,7 @@ use crate::{
     rel_path::RelPath,
 };
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     io::{self, ErrorKind, Read},
     os::unix::ffi::OsStrExt,
@@ -43,6 +44,7 @@ pub(super) fn extract(source: impl Read, root: &Path, writers: usize) -> Result<
             behind: WriteBehind::start(scope, root, writers)?,
             buffer: vec![0; WRITE],
             kept_mode_bits: kept_mode_bits(),
+            links: HashSet::new(),
             stripped: None,
         };
         let mut archive = Archive::new(source);
@@ -63,6 +65,7 @@ struct Extractor {
     behind: WriteBehind,
     buffer: Vec<u8>,
     kept_mode_bits: u32,
+    links: HashSet<RelPath>,
     stripped: Option<String>,
 }
 
@@ -82,6 +85,11 @@ impl Extractor {
                 "leading `/` is removed from member names, such as `{name}`"
             ));
         }
+        // Members so far may have gone through the link that this one replaces.
+        let replaces_link = self.links.remove(&path);
+        if replaces_link {
+            self.behind.settle()?;
+        }
         let mode = entry
             .header()
             .mode()
@@ -99,6 +107,7 @@ impl Extractor {
             }
             EntryType::Regular | EntryType::Continuous => match pax.sparse {
                 Some(sparse) => self.pax_sparse_file(entry, &path, attributes, &sparse),
+                None if replaces_link => self.large_file(entry, &path, attributes),
                 None => self.file(entry, path, attributes),
             },
             EntryType::GNUSparse => self.sparse_file(entry, &path, attributes),
@@ -128,8 +137,17 @@ impl Extractor {
                 })
             });
         }
-        self.behind.settle_path(&path)?;
-        let mut file = self.tree.file(&path, attributes)?;
+        self.large_file(entry, &path, attributes)
+    }
+
+    fn large_file<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &RelPath,
+        attributes: Attributes,
+    ) -> Result<()> {
+        self.behind.settle_path(path)?;
+        let mut file = self.tree.file(path, attributes)?;
         copy(entry, &mut self.buffer, |block| file.write(block))?;
         file.finish()
     }
@@ -204,6 +222,7 @@ impl Extractor {
             if target.is_empty() || target.contains(&0) {
                 return Err(refused(path, "symbolic link without a usable target"));
             }
+            self.links.insert(path.clone());
             return self.tree.symlink(path, OsStr::from_bytes(&target), mtime);
         }
         let to = RelPath::strip_root(&target)
@@ -373,8 +392,62 @@ pub(super) fn read_error(err: io::Error) -> Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
 mod tests {
-    use super::{Mtime, pax_time};
+    use super::{Mtime, extract, pax_time};
+    use std::fs;
+    use tar::{Builder, EntryType, Header};
+
+    fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &str) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_size(0);
+        if target.is_empty() {
+            builder.append_data(&mut header, name, &b""[..]).unwrap();
+        } else {
+            builder.append_link(&mut header, name, target).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_go_where_a_link_leads_when_it_is_their_turn() {
+        // Enough files for several batches on each side, so that all writers know the old way.
+        const FILES: usize = 600;
+        for replacement in ["g", ""] {
+            let mut builder = Builder::new(Vec::new());
+            add(&mut builder, EntryType::Directory, "e", "");
+            add(&mut builder, EntryType::Directory, "g", "");
+            add(&mut builder, EntryType::Symlink, "d", "e");
+            (0..FILES).for_each(|n| add(&mut builder, EntryType::Regular, &format!("d/f{n}"), ""));
+            match replacement {
+                "" => add(&mut builder, EntryType::Directory, "d", ""),
+                target => add(&mut builder, EntryType::Symlink, "d", target),
+            }
+            (0..FILES).for_each(|n| add(&mut builder, EntryType::Regular, &format!("d/h{n}"), ""));
+            let archive = builder.into_inner().unwrap();
+
+            let temp = tempfile::tempdir().unwrap();
+            extract(&archive[..], temp.path(), 2).unwrap();
+            let second = if replacement.is_empty() {
+                "d"
+            } else {
+                replacement
+            };
+            for (directory, initial) in [("e", 'f'), (second, 'h')] {
+                let names: Vec<_> = fs::read_dir(temp.path().join(directory)).unwrap().collect();
+                assert_eq!(names.len(), FILES, "{directory}");
+                for name in names {
+                    assert!(
+                        name.unwrap()
+                            .file_name()
+                            .to_string_lossy()
+                            .starts_with(initial)
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn pax_times_keep_nanoseconds_and_round_to_the_past() {

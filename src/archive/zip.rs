@@ -306,8 +306,8 @@ pub(super) fn link_target(
     Ok(target)
 }
 
-/// Extracts regular files on several threads, each with a view of its own of archive and tree. The error of the
-/// member that comes first is the one told.
+/// Extracts regular files on several threads, each with a view of its own of archive and tree. Of the
+/// errors seen, that of the member that comes first is told.
 fn extract_files(
     archive: &ZipArchive<SharedFile>,
     files: &[(RelPath, &Member)],

@@ -22,7 +22,7 @@ use std::{
 pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
     let dest = destination(args.dest)?;
-    let entries = entries(args.fetches.as_deref(), ui)?;
+    let entries = entries(args.fetches.as_deref(), ui).await?;
     let tunables = Tunables::from_env()?;
     if !entries.is_empty() {
         let client = Client::new(tunables.http)?;
@@ -59,7 +59,7 @@ fn destination(typed: Option<PathBuf>) -> Result<PathBuf> {
     Ok(dest)
 }
 
-fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
+async fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
     let (json, from) = match file {
         None => {
             let json = settings::text("MOZ_FETCHES")?.ok_or_else(|| Error::Usage {
@@ -69,12 +69,7 @@ fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
             (json, "MOZ_FETCHES".to_owned())
         }
         Some(path) if path == Path::new("-") => {
-            let mut json = String::new();
-            let read = std::io::stdin().read_to_string(&mut json);
-            read.map_err(|err| {
-                Error::usage(format!("cannot read the list from standard input: {err}"))
-            })?;
-            (json, "standard input".to_owned())
+            (read_standard_input().await?, "standard input".to_owned())
         }
         Some(path) => {
             let json = fs::read_to_string(path).map_err(|err| {
@@ -95,6 +90,19 @@ fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
         ));
     }
     Ok(entries)
+}
+
+/// Reads standard input on a thread that nobody waits for, so that a signal ends a run that waits for its input.
+async fn read_standard_input() -> Result<String> {
+    let (sender, list) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut json = String::new();
+        let read = std::io::stdin().read_to_string(&mut json);
+        // Nobody listens any more if the run has ended.
+        let _ = sender.send(read.map(|_| json));
+    });
+    let read = list.await.map_err(|_ended| Error::Cancelled)?;
+    read.map_err(|err| Error::usage(format!("cannot read the list from standard input: {err}")))
 }
 
 fn origin(store: Option<PathBuf>) -> Result<Origin> {

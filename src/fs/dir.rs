@@ -117,6 +117,11 @@ impl Dir {
         fs::renameat(&self.fd, name, &to.fd, new_name).context("move to", to.path.join(new_name))
     }
 
+    /// Removes a child directory that must be empty.
+    pub(crate) fn remove_empty_child(&self, name: &OsStr) -> Result<()> {
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).context("replace", self.path.join(name))
+    }
+
     /// Removes a child of any kind with everything in it.
     pub(crate) fn remove_child(&self, name: &OsStr) -> Result<()> {
         match fs::unlinkat(&self.fd, name, AtFlags::empty()) {

@@ -94,6 +94,11 @@ impl Tree {
         })
     }
 
+    /// Forgets which directories are open: they may lead through a link that another hand has replaced.
+    pub(crate) fn forget_parents(&mut self) {
+        self.parents.clear();
+    }
+
     /// Creates a regular file, in place of whatever but a filled directory has its name.
     pub(crate) fn file(&mut self, path: &RelPath, attributes: Attributes) -> Result<TreeFile> {
         let (parent, name) = self.place(path, Missing::Create)?;

@@ -79,7 +79,7 @@ impl Progress {
 }
 
 /// Writes small files on threads of its own. Their order does not show: a path is never in the works twice, and what
-/// could depend on a file being there calls [`WriteBehind::settle`] first.
+/// could depend on a file being there, or change where one goes, calls [`WriteBehind::settle`] first.
 pub(crate) struct WriteBehind {
     batches: SyncSender<Batch>,
     progress: Arc<Progress>,
@@ -206,6 +206,7 @@ fn write_batches(queue: &Mutex<Receiver<Batch>>, progress: &Progress, mut tree: 
 }
 
 fn write(tree: &mut Tree, batch: &Batch) -> Result<()> {
+    tree.forget_parents();
     batch.files.iter().try_for_each(|file| {
         let mut new = tree.file(&file.path, file.attributes)?;
         new.write(&batch.content[file.content.clone()])?;

@@ -15,7 +15,7 @@ const BUFFER: usize = 512 * 1024;
 /// Buffers between the threads; bounds the memory to 2 MiB, and those in use.
 const DEPTH: usize = 4;
 
-/// The reading end. An error of the source arrives in its place, after all bytes before it.
+/// The reading end. An error of the source arrives after all whole buffers before it.
 pub(crate) struct ReadAhead {
     filled: Receiver<io::Result<Vec<u8>>>,
     empty: SyncSender<Vec<u8>>,
