@@ -107,7 +107,7 @@ impl Extractor {
             }
             EntryType::Regular | EntryType::Continuous => match pax.sparse {
                 Some(sparse) => self.pax_sparse_file(entry, &path, attributes, &sparse),
-                None if replaces_link => self.large_file(entry, &path, attributes),
+                None if replaces_link => self.file_at_once(entry, &path, attributes),
                 None => self.file(entry, path, attributes),
             },
             EntryType::GNUSparse => self.sparse_file(entry, &path, attributes),
@@ -137,10 +137,11 @@ impl Extractor {
                 })
             });
         }
-        self.large_file(entry, &path, attributes)
+        self.file_at_once(entry, &path, attributes)
     }
 
-    fn large_file<R: Read>(
+    /// Creates a file before anything that follows: a large one, or one in the place of a link.
+    fn file_at_once<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
         path: &RelPath,
