@@ -166,20 +166,22 @@ pub enum Error {
     Cancelled,
 }
 
-/// Returns an error's text and those of its causes, as one line. A cause that only repeats what was said is left out.
-pub(crate) fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut last = text.clone();
+/// Returns an error's text and those of its causes, from the outside in. A cause that only repeats what was said is
+/// left out.
+pub(crate) fn causes(err: &dyn std::error::Error) -> Vec<String> {
+    let mut texts = vec![err.to_string()];
     let mut source = err.source();
     while let Some(cause) = source {
-        let next = cause.to_string();
-        if next != last {
-            text = format!("{text}: {next}");
-        }
-        last = next;
+        texts.push(cause.to_string());
         source = cause.source();
     }
-    text
+    texts.dedup();
+    texts
+}
+
+/// Returns an error's text and those of its causes, as one line.
+pub(crate) fn chain(err: &dyn std::error::Error) -> String {
+    causes(err).join(": ")
 }
 
 /// Whether another attempt can help.

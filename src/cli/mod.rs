@@ -8,7 +8,7 @@ mod task_artifacts;
 mod ui;
 
 use crate::{
-    error::{Error, Result},
+    error::{self, Error, Result},
     fs, heap,
 };
 use args::{Args, Command};
@@ -98,16 +98,10 @@ fn interrupted() -> impl Future<Output = u8> {
 
 /// Writes an error, one line per cause, and what can be done about it.
 fn report(ui: &Ui, err: &Error) {
-    ui.line(&format!("error: {err}"));
-    let mut source = std::error::Error::source(err);
-    let mut last = err.to_string();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if text != last {
-            ui.line(&format!("  caused by: {text}"));
-        }
-        last = text;
-        source = cause.source();
+    let mut prefix = "error";
+    for cause in error::causes(err) {
+        ui.line(&format!("{prefix}: {cause}"));
+        prefix = "  caused by";
     }
     if let Some(hint) = err.hint() {
         ui.line(&format!("hint: {hint}"));

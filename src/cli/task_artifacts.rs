@@ -4,7 +4,7 @@ use crate::{
     archive::Placing,
     batch::{self, Item},
     cli::{args, settings, settings::Tunables, ui::Ui},
-    error::{Error, Result},
+    error::{self, Error, Result},
     fetch::{Context, Request, placing_slots},
     fs::{self, Staging},
     http::Client,
@@ -72,12 +72,8 @@ async fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
             (read_standard_input().await?, "standard input".to_owned())
         }
         Some(path) => {
-            let json = fs::read_to_string(path).map_err(|err| {
-                Error::usage(
-                    std::error::Error::source(&err)
-                        .map_or(err.to_string(), |cause| format!("{err}: {cause}")),
-                )
-            })?;
+            let json = fs::read_to_string(path);
+            let json = json.map_err(|err| Error::usage(error::chain(&err)))?;
             (json, path.display().to_string())
         }
     };

@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+/// A bar of known length.
+const BAR: &str =
+    "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
+
 /// The terminal or log of a run.
 pub(super) struct Ui {
     bars: Option<MultiProgress>,
@@ -33,9 +37,7 @@ impl Ui {
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let total = bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(0));
-            bar.set_style(style(
-                "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}",
-            ));
+            bar.set_style(style(BAR));
             bar.set_message("total");
             bar
         });
@@ -146,9 +148,7 @@ impl Watch {
         let bar = match size {
             Some(size) => {
                 total.inc_length(size);
-                ProgressBar::new(size).with_style(style(
-                    "{msg:>24.24} {bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}",
-                ))
+                ProgressBar::new(size).with_style(style(BAR))
             }
             None => ProgressBar::new_spinner().with_style(style(
                 "{msg:>24.24} {spinner} {decimal_bytes} {decimal_bytes_per_sec}",
