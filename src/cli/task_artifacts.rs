@@ -117,10 +117,11 @@ fn origin(store: Option<PathBuf>) -> Result<Origin> {
 
 fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
     let name = entry.artifact.file_name();
+    let observer = ui.watch(name);
     let request = Request {
         name: format!("{} of task {}", entry.artifact, entry.task),
         source: tasks.source(&entry.task, &entry.artifact)?,
-        expected: tasks.expectation(entry),
+        expected: tasks.expectation(entry, Arc::clone(&observer)),
         placing: if entry.extract {
             Placing::Extract
         } else {
@@ -131,7 +132,7 @@ fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
     Ok(Item {
         request,
         dest: entry.dest.clone(),
-        observer: ui.watch(name),
+        observer,
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, Result},
     http::{Client, RetryPolicy, Source, retry},
+    observe::Observer,
     task::{
         chain_of_trust::{self, ChainOfTrust},
         entry::Entry,
@@ -125,16 +126,21 @@ impl Tasks {
         })
     }
 
-    /// Returns how to find out what an entry's artifact must be.
-    pub fn expectation(self: &Arc<Self>, entry: &Entry) -> Expectation {
+    /// Returns how to find out what an entry's artifact must be. `observer` hears of retries on the way.
+    pub fn expectation(
+        self: &Arc<Self>,
+        entry: &Entry,
+        observer: Arc<dyn Observer>,
+    ) -> Expectation {
         let (tasks, entry) = (Arc::clone(self), entry.clone());
         Box::new(move || {
-            let (tasks, entry) = (Arc::clone(&tasks), entry.clone());
-            async move { tasks.expected(&entry).await }.boxed()
+            let (tasks, entry, observer) =
+                (Arc::clone(&tasks), entry.clone(), Arc::clone(&observer));
+            async move { tasks.expected(&entry, &*observer).await }.boxed()
         })
     }
 
-    async fn expected(&self, entry: &Entry) -> Result<Expected> {
+    async fn expected(&self, entry: &Entry, observer: &dyn Observer) -> Result<Expected> {
         let mut expected = Expected {
             sha256: entry.sha256,
             size: entry.size,
@@ -142,7 +148,7 @@ impl Tasks {
         if entry.verify_hash {
             let chain = self.chain(&entry.task);
             let chain = chain
-                .get_or_try_init(|| self.read_chain(&entry.task))
+                .get_or_try_init(|| self.read_chain(&entry.task, observer))
                 .await?;
             let vouched = chain.digest_of(&entry.artifact)?;
             if entry.sha256.is_some_and(|pinned| pinned != vouched) {
@@ -158,12 +164,12 @@ impl Tasks {
         Arc::clone(chains.entry(task.clone()).or_default())
     }
 
-    async fn read_chain(&self, task: &TaskId) -> Result<ChainOfTrust> {
+    async fn read_chain(&self, task: &TaskId, observer: &dyn Observer) -> Result<ChainOfTrust> {
         let name: ArtifactName = chain_of_trust::NAME
             .parse()
             .map_err(|err| Error::usage(format!("{err}")))?;
         let source = self.source(task, &name)?;
-        retry(&self.retry, &(), || async {
+        retry(&self.retry, observer, || async {
             ChainOfTrust::read(self.client.open(&source).await?).await
         })
         .await
