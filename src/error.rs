@@ -63,6 +63,28 @@ pub enum Error {
         /// What had arrived until then.
         received: ByteSize,
     },
+    /// Too little arrived for too long.
+    #[error("{url} sent only {rate} bytes/s for {window:?}, less than {least}")]
+    Slow {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// What arrived, in bytes per second.
+        rate: u64,
+        /// For how long.
+        window: Duration,
+        /// The limit, in bytes per second.
+        least: u64,
+    },
+    /// The content cannot be gone on with where it broke off: it is not the same any more.
+    #[error("{url} cannot be resumed at byte {offset}: {problem}")]
+    Changed {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// How much had arrived, in bytes.
+        offset: u64,
+        /// How the server answered.
+        problem: String,
+    },
     /// The body ended before its announced end.
     #[error("{url} ended after {received} bytes of {expected}")]
     Truncated {
@@ -246,6 +268,8 @@ impl Error {
                 transient: true, ..
             }
             | Self::Stalled { .. }
+            | Self::Slow { .. }
+            | Self::Changed { .. }
             | Self::Truncated { .. }
             | Self::Status {
                 code: 408 | 425 | 429 | 500..,
@@ -277,6 +301,8 @@ impl Error {
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }
+            | Self::Slow { .. }
+            | Self::Changed { .. }
             | Self::Truncated { .. }
             | Self::OutOfTime { .. } => Kind::Network,
             Self::AnnouncedSize { .. }
@@ -321,6 +347,8 @@ impl Error {
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }
+            | Self::Slow { .. }
+            | Self::Changed { .. }
             | Self::Truncated { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }

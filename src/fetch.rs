@@ -7,7 +7,7 @@ use crate::{
     archive::{self, Job, Placing},
     error::{Error, Kind, Result},
     fs::{self, Staging},
-    http::{Body, Client, RetryPolicy, Source, retry},
+    http::{Attempts, Client, Download, RetryPolicy, Source},
     observe::{Event, Fetched, Observer},
     stream::{
         BlockingReader,
@@ -78,17 +78,19 @@ pub async fn fetch(
 ) -> Result<Staged> {
     let expected = OnceCell::new();
     let slot = OnceCell::new();
+    let attempts = Attempts::new(&context.retry, observer);
     let attempt = || {
         Attempt {
             request,
             context,
             observer,
+            attempts: &attempts,
             expected: &expected,
             slot: &slot,
         }
         .run()
     };
-    retry(&context.retry, observer, attempt).await
+    attempts.run(attempt).await
 }
 
 /// One try. What it learned or got hold of and can be used by the next one is kept in cells.
@@ -96,6 +98,7 @@ struct Attempt<'a> {
     request: &'a Request,
     context: &'a Context,
     observer: &'a dyn Observer,
+    attempts: &'a Attempts<'a>,
     expected: &'a OnceCell<Expected>,
     slot: &'a OnceCell<OwnedSemaphorePermit>,
 }
@@ -103,7 +106,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(self) -> Result<Staged> {
         let (body, expected) = tokio::try_join!(
-            self.context.client.open(&self.request.source),
+            Download::open(&self.context.client, &self.request.source, self.attempts),
             self.expected.get_or_try_init(|| (self.request.expected)())
         )?;
         expected.check_announced(body.url(), body.length(), body.cache_status())?;
@@ -174,7 +177,7 @@ impl Attempt<'_> {
 
 /// Moves a body through hash and border.
 struct Transfer<'a, P> {
-    body: Body,
+    body: Download<'a>,
     expected: &'a Expected,
     feeder: Feeder,
     placing: P,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Something happened to one fetch.
 ///
-/// Per attempt: one `Started`, any number of `Received`; then `Retrying` or the end. At the end of a fetch that
+/// Per attempt: one `Started`, any number of `Received` and of `Retrying` followed by `Resumed`; then `Retrying` or the end. At the end of a fetch that
 /// succeeds there is one `Finished`.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -31,6 +31,11 @@ pub enum Event<'a> {
         retry: u32,
         /// How many there will be at most.
         retries: u32,
+    },
+    /// A broken transfer goes on where it broke off.
+    Resumed {
+        /// How much had arrived, in bytes.
+        offset: u64,
     },
     /// The content is complete, verified and staged.
     Finished(&'a Fetched),

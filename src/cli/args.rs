@@ -93,12 +93,14 @@ Environment:
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]
-  FETCH_CONTENT_ATTEMPTS                attempts per transfer [5]
+  FETCH_CONTENT_CONNECTIONS             connections for one transfer, at most [8]
+  FETCH_CONTENT_ATTEMPTS                attempts in a row that bring nothing [14]
   FETCH_CONTENT_RETRY_BASE_MS           longest first pause, doubled with every retry [1000]
   FETCH_CONTENT_RETRY_MAX_MS            longest pause [60000]
   FETCH_CONTENT_RETRY_AFTER_MAX_MS      longest pause a server may ask for [120000]
   FETCH_CONTENT_CONNECT_TIMEOUT_MS      for DNS, TCP and TLS together [20000]
   FETCH_CONTENT_STALL_TIMEOUT_MS        without a byte [60000]
+  FETCH_CONTENT_MIN_SPEED               least bytes per second over that time [1000]
   FETCH_CONTENT_TOTAL_TIMEOUT_MS        for all attempts of a transfer together [none]
 
 Exit codes:

@@ -36,6 +36,8 @@ impl Tunables {
                     .unwrap_or(http.connect_timeout),
                 stall_timeout: milliseconds("FETCH_CONTENT_STALL_TIMEOUT_MS")?
                     .unwrap_or(http.stall_timeout),
+                min_speed: number("FETCH_CONTENT_MIN_SPEED")?.unwrap_or(http.min_speed),
+                connections: number("FETCH_CONTENT_CONNECTIONS")?.unwrap_or(http.connections),
             },
         })
     }

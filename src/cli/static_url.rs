@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     fetch::{Context, Request, fetch, placing_slots},
     fs::{self, Staging},
-    http::{Client, Source},
+    http::{Client, Remote, Source},
     observe::Event,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
@@ -77,7 +77,7 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
     };
     Ok(Request {
         name: SafeUrl::from(&url).to_string(),
-        source: Source::Url { url, headers },
+        source: Source::Url(Remote { url, headers }),
         expected: expected.known(),
         placing,
         file_name: file_name.to_owned(),

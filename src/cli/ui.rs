@@ -226,13 +226,13 @@ impl Observer for Watch {
                 self.start_bar(*size);
             }
             Event::Received { bytes } => self.received(*bytes),
+            Event::Resumed { offset } => self.line(&format!("goes on after {}", ByteSize(*offset))),
             Event::Retrying {
                 cause,
                 wait,
                 retry,
                 retries,
             } => {
-                self.drop_bar();
                 let text = error::chain(*cause);
                 self.line(&format!(
                     "retry {retry} of {retries} in {:.1} s: {text}",

@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, Result},
     fs,
+    http::{client::Settings, content_range::ContentRange},
     safe_url::SafeUrl,
     size::ByteSize,
 };
@@ -12,7 +13,10 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{BoxStream, Stream},
 };
-use reqwest::{Response, header::CONTENT_ENCODING};
+use reqwest::{
+    Response,
+    header::{ACCEPT_RANGES, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED},
+};
 use std::{
     io,
     path::Path,
@@ -20,9 +24,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_util::io::{ReaderStream, StreamReader};
+use url::Url;
 
 /// Chunk size of bodies that are read from a file or decoded here, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -32,19 +37,61 @@ pub struct Body {
     url: SafeUrl,
     length: Option<u64>,
     cache: Option<String>,
+    place: Option<Place>,
     chunks: BoxStream<'static, io::Result<Bytes>>,
-    stall_timeout: Duration,
+    pace: Pace,
     received: u64,
 }
 
+/// What it takes to ask for a part of the same content: where it is, and how to tell that it has not changed.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Where redirects led to.
+    pub(super) location: Url,
+    /// A strong `ETag`, or else `Last-Modified`.
+    pub(super) validator: HeaderValue,
+    /// The length of the whole in bytes, if it was announced.
+    pub(super) total: Option<u64>,
+    /// Whether the server says that it knows ranges of bytes.
+    pub(super) offers_ranges: bool,
+}
+
+impl Place {
+    /// Reads an answer. There is no place in content that is encoded on the way: a range would be one of the encoded
+    /// bytes, and nothing says that they are the same next time.
+    fn of(location: &Url, response: &Response) -> Option<Self> {
+        let headers = response.headers();
+        if headers.contains_key(CONTENT_ENCODING) {
+            return None;
+        }
+        Some(Self {
+            location: location.clone(),
+            validator: validator(headers)?.clone(),
+            total: response.content_length(),
+            offers_ranges: headers
+                .get(ACCEPT_RANGES)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
+        })
+    }
+}
+
+/// Returns what `If-Range` may hold (RFC 9110, section 13.1.5): a weak tag says nothing about bytes.
+pub(super) fn validator(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers
+        .get(ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""))
+        .or_else(|| headers.get(LAST_MODIFIED))
+}
+
 impl Body {
-    /// Takes over an answer. `path` is the path of the URL asked for, before redirects: a name that ends in `.gz` is
-    /// the content's own compression, whatever the encoding says.
-    pub(super) fn new(
+    /// Takes over an answer with the whole content. `path` is the path of the URL asked for, before redirects: a name
+    /// that ends in `.gz` is the content's own compression, whatever the encoding says.
+    pub(super) fn whole(
         url: SafeUrl,
         path: &str,
+        location: &Url,
         response: Response,
-        stall_timeout: Duration,
+        settings: &Settings,
     ) -> Self {
         let encoded = response
             .headers()
@@ -55,21 +102,42 @@ impl Body {
             .get("x-cache-status")
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
+        let place = Place::of(location, &response);
         let announced = response.content_length();
-        let wire = count_wire(response.bytes_stream(), url.clone(), announced);
+        let wire = count_wire(response.bytes_stream(), url.clone(), 0, announced);
         let (chunks, length) = if encoded && !path.as_bytes().ends_with(b".gz") {
             let mut decoder = GzipDecoder::new(StreamReader::new(wire));
             decoder.multiple_members(true);
             (ReaderStream::with_capacity(decoder, CHUNK).boxed(), None)
         } else {
-            (wire.boxed(), announced)
+            (wire, announced)
         };
         Self {
             url,
             length,
             cache,
+            place,
             chunks,
-            stall_timeout,
+            pace: Pace::new(settings),
+            received: 0,
+        }
+    }
+
+    /// Takes over an answer with a part of the content.
+    pub(super) fn part(
+        url: SafeUrl,
+        ContentRange { start, end, .. }: ContentRange,
+        response: Response,
+        settings: &Settings,
+    ) -> Self {
+        let chunks = count_wire(response.bytes_stream(), url.clone(), start, Some(end));
+        Self {
+            url,
+            length: Some(end - start),
+            cache: None,
+            place: None,
+            chunks,
+            pace: Pace::new(settings),
             received: 0,
         }
     }
@@ -98,8 +166,9 @@ impl Body {
             url: SafeUrl::of_file(path),
             length,
             cache: None,
+            place: None,
             chunks,
-            stall_timeout: Duration::MAX,
+            pace: Pace::new(&Settings::without_limits()),
             received: 0,
         })
     }
@@ -122,20 +191,35 @@ impl Body {
         self.cache.as_deref()
     }
 
+    /// Returns how to ask for a part of it.
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
     /// Returns the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Stalled`], [`Error::Truncated`] and [`Error::Http`].
+    /// [`Error::Stalled`], [`Error::Slow`], [`Error::Truncated`] and [`Error::Http`].
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        match tokio::time::timeout(self.stall_timeout, self.chunks.try_next()).await {
-            Ok(Ok(chunk)) => {
-                self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-                Ok(chunk)
+        let begin = Instant::now();
+        match tokio::time::timeout(self.pace.stall_timeout, self.chunks.try_next()).await {
+            Ok(Ok(Some(chunk))) => {
+                self.received += chunk.len() as u64;
+                self.pace
+                    .took(begin.elapsed(), chunk.len())
+                    .map_err(|rate| Error::Slow {
+                        url: self.url.clone(),
+                        rate,
+                        window: self.pace.stall_timeout,
+                        least: self.pace.min_speed,
+                    })?;
+                Ok(Some(chunk))
             }
+            Ok(Ok(None)) => Ok(None),
             Ok(Err(err)) => Err(self.broken(err)),
             Err(_elapsed) => Err(Error::Stalled {
                 url: self.url.clone(),
-                after: self.stall_timeout,
+                after: self.pace.stall_timeout,
                 received: ByteSize(self.received),
             }),
         }
@@ -178,21 +262,58 @@ impl Body {
     }
 }
 
-/// Counts the encoded bytes, so that an early end can be told.
+/// Whether a transfer is alive. Only the time spent waiting for bytes counts, not what others do between them.
+struct Pace {
+    stall_timeout: Duration,
+    min_speed: u64,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            stall_timeout: settings.stall_timeout,
+            min_speed: settings.min_speed,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
+    }
+
+    /// Takes notice that `bytes` took `waited` to come. The error is the rate, in bytes per second, of a window that
+    /// was slower than allowed.
+    fn took(&mut self, waited: Duration, bytes: usize) -> std::result::Result<(), u64> {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < self.stall_timeout {
+            return Ok(());
+        }
+        let milliseconds = u64::try_from(self.waited.as_millis().max(1)).unwrap_or(u64::MAX);
+        let rate = self.bytes.saturating_mul(1000) / milliseconds;
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        if rate < self.min_speed {
+            return Err(rate);
+        }
+        Ok(())
+    }
+}
+
+/// Counts the encoded bytes from `start` on, so that an early end can be told. `end` is where they should end.
 fn count_wire(
     chunks: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
     url: SafeUrl,
-    announced: Option<u64>,
+    start: u64,
+    end: Option<u64>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
-    let received = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&received);
+    let reached = Arc::new(AtomicU64::new(start));
+    let counter = Arc::clone(&reached);
     chunks
         .inspect_ok(move |chunk| {
             counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         })
         .map_err(move |err| {
-            let received = received.load(Ordering::Relaxed);
-            io::Error::other(match announced {
+            let received = reached.load(Ordering::Relaxed);
+            io::Error::other(match end {
                 Some(expected) if received < expected => Error::Truncated {
                     url: url.clone(),
                     received,

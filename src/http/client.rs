@@ -3,12 +3,20 @@
 
 use crate::{
     error::{Error, Result},
-    http::{Body, body::transport_error},
+    http::{
+        Body,
+        body::{Place, transport_error, validator},
+        content_range::ContentRange,
+    },
     safe_url::SafeUrl,
+    size::ByteSize,
 };
 use reqwest::{
     Response, StatusCode,
-    header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
+        IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    },
 };
 use std::{
     io,
@@ -17,6 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 /// Redirects followed for one request, as the Python tool does.
@@ -25,6 +34,15 @@ const MAX_REDIRECTS: usize = 10;
 /// How much of an error's body is read for its message, in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
+/// What a server may send of one answer before it is read, over HTTP/2, in bytes.
+const STREAM_WINDOW: u32 = 2 << 20;
+
+/// The same for all answers of one connection together.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Parts of [`super::ahead::PART`] bytes that may be in memory before their turn: 32 MiB.
+const MAX_PARTS: usize = 8;
+
 /// Limits of a connection.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -32,6 +50,21 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For the answer to begin, and between any two pieces of the body.
     pub stall_timeout: Duration,
+    /// What must arrive on average over `stall_timeout`, in bytes per second.
+    pub min_speed: u64,
+    /// The most connections for one body.
+    pub connections: usize,
+}
+
+impl Settings {
+    /// For content that does not come over a network.
+    pub(super) fn without_limits() -> Self {
+        Self {
+            stall_timeout: Duration::MAX,
+            min_speed: 0,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -39,6 +72,8 @@ impl Default for Settings {
         Self {
             connect_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            min_speed: 1000,
+            connections: 8,
         }
     }
 }
@@ -79,21 +114,47 @@ impl FromStr for Header {
 #[derive(Clone)]
 pub enum Source {
     /// A server.
-    Url {
-        /// Asked with GET.
-        url: Url,
-        /// Sent along, to the origin of `url` only.
-        headers: Vec<Header>,
-    },
+    Url(Remote),
     /// A local file, which is read like a download.
     File(PathBuf),
+}
+
+/// Content on a server.
+#[derive(Clone)]
+pub struct Remote {
+    /// Asked with GET.
+    pub url: Url,
+    /// Sent along, to the origin of `url` only.
+    pub headers: Vec<Header>,
 }
 
 /// The HTTP client of a run. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: reqwest::Client,
+    /// Many requests may share one of its connections, by HTTP/2.
+    shared: reqwest::Client,
+    /// Each request at a time has a connection for itself, which is the point of asking for parts.
+    single: reqwest::Client,
     settings: Settings,
+    /// Parts that are in memory before their turn, in the whole run.
+    parts: Arc<Semaphore>,
+}
+
+/// Which bytes of some content to ask for.
+pub(super) struct Part<'a> {
+    pub(super) place: &'a Place,
+    pub(super) start: u64,
+    /// Exclusive; to the end if there is none.
+    pub(super) end: Option<u64>,
+}
+
+/// Whom to ask for a part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The URL of the source, which may lead elsewhere now: what it led to may have expired.
+    Source,
+    /// Where it led to, over a connection of its own.
+    Location,
 }
 
 impl Client {
@@ -114,16 +175,27 @@ impl Client {
         .map_err(|err| setup(&err))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-        let inner = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(settings.connect_timeout)
-            .tcp_nodelay(true)
-            .user_agent(concat!("fetch-content/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|err| setup(&err))?;
-        Ok(Self { inner, settings })
+        let build = |protocols: &[&[u8]]| {
+            let mut tls = tls.clone();
+            tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls)
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(settings.connect_timeout)
+                .tcp_nodelay(true)
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .user_agent(concat!("fetch-content/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|err| setup(&err))
+        };
+        Ok(Self {
+            shared: build(&[b"h2", b"http/1.1"])?,
+            single: build(&[b"http/1.1"])?,
+            settings,
+            parts: Arc::new(Semaphore::new(MAX_PARTS)),
+        })
     }
 
     /// Begins to read content, wherever it is.
@@ -132,33 +204,99 @@ impl Client {
     /// As [`Client::get`], or [`Error::Fs`].
     pub async fn open(&self, source: &Source) -> Result<Body> {
         match source {
-            Source::Url { url, headers } => self.get(url, headers).await,
+            Source::Url(remote) => self.get(remote).await,
             Source::File(path) => Body::open(path).await,
         }
     }
 
-    /// Requests `url` and returns the body of the answer that redirects lead to, undecoded but for `Content-Encoding`.
+    /// Returns the body of the answer that redirects lead to, undecoded but for `Content-Encoding`.
     ///
     /// # Errors
     /// [`Error::Http`], [`Error::Status`], [`Error::Redirect`] and [`Error::Stalled`].
-    pub async fn get(&self, url: &Url, headers: &[Header]) -> Result<Body> {
-        let mut here = url.clone();
+    pub async fn get(&self, remote: &Remote) -> Result<Body> {
+        let (location, response) = self
+            .follow(&self.shared, remote, &remote.url, &HeaderMap::new())
+            .await?;
+        Ok(Body::whole(
+            SafeUrl::from(&remote.url),
+            remote.url.path(),
+            &location,
+            response,
+            &self.settings,
+        ))
+    }
+
+    /// Returns a part of some content that is still the same, and where it came from.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`Error::Changed`] when the server sends anything but that part.
+    pub(super) async fn get_part(
+        &self,
+        remote: &Remote,
+        part: Part<'_>,
+        ask: Ask,
+    ) -> Result<(Url, Body)> {
+        let Part { place, start, end } = part;
+        let last = end.map_or_else(String::new, |end| (end - 1).to_string());
+        let range = HeaderValue::from_str(&format!("bytes={start}-{last}"))
+            .map_err(|err| Error::usage(err.to_string()))?;
+        let conditions =
+            HeaderMap::from_iter([(RANGE, range), (IF_RANGE, place.validator.clone())]);
+        let (client, from) = match ask {
+            Ask::Source => (&self.shared, &remote.url),
+            Ask::Location => (&self.single, &place.location),
+        };
+        let url = SafeUrl::from(&remote.url);
+        let changed = |problem| Error::Changed {
+            url: url.clone(),
+            offset: start,
+            problem,
+        };
+        let (location, response) = match self.follow(client, remote, from, &conditions).await {
+            Ok(answer) => answer,
+            Err(Error::Status { code: 416, .. }) => {
+                return Err(changed("it is shorter now".into()));
+            }
+            Err(err) => return Err(err),
+        };
+        let range = check_part(&response, place, start, end).map_err(changed)?;
+        Ok((location, Body::part(url, range, response, &self.settings)))
+    }
+
+    /// Returns the limits of its connections.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the room for one more part that arrives before its turn, if there is some.
+    pub(super) fn room_for_part(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.parts).try_acquire_owned().ok()
+    }
+
+    /// Asks `from`, and whom it redirects to, until there is an answer that is none. Headers that are the caller's go
+    /// to the origin of the source only.
+    async fn follow(
+        &self,
+        client: &reqwest::Client,
+        remote: &Remote,
+        from: &Url,
+        conditions: &HeaderMap,
+    ) -> Result<(Url, Response)> {
+        let mut here = from.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let own = if here.origin() == url.origin() {
-                headers
-            } else {
-                &[]
-            };
-            let response = self.request(&here, own).await?;
+            let mut headers = conditions.clone();
+            if here.origin() == remote.url.origin() {
+                headers.extend(
+                    remote
+                        .headers
+                        .iter()
+                        .map(|header| (header.name.clone(), header.value.clone())),
+                );
+            }
+            let response = self.request(client, &here, headers).await?;
             if !is_redirect(response.status()) {
-                let shown = SafeUrl::from(url);
                 return if response.status().is_success() {
-                    Ok(Body::new(
-                        shown,
-                        url.path(),
-                        response,
-                        self.settings.stall_timeout,
-                    ))
+                    Ok((here, response))
                 } else {
                     Err(self.refusal(&here, response).await)
                 };
@@ -166,27 +304,31 @@ impl Client {
             here = redirect_target(&here, &response)?;
         }
         Err(Error::Redirect {
-            url: SafeUrl::from(url),
+            url: SafeUrl::from(from),
             problem: format!("more than {MAX_REDIRECTS} times"),
         })
     }
 
-    async fn request(&self, url: &Url, headers: &[Header]) -> Result<Response> {
+    async fn request(
+        &self,
+        client: &reqwest::Client,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Response> {
         // Artifacts may be stored gzip-encoded and are then served so, whatever was asked for; asking for it keeps
         // storage front ends from decoding on the fly (taskcluster/taskgraph#992).
-        let mut map = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
-        for Header { name, value } in headers {
-            map.insert(name, value.clone());
-        }
+        headers
+            .entry(ACCEPT_ENCODING)
+            .or_insert(HeaderValue::from_static("gzip"));
         let shown = SafeUrl::from(url);
         let after = self.settings.stall_timeout;
-        match tokio::time::timeout(after, self.inner.get(url.clone()).headers(map).send()).await {
+        match tokio::time::timeout(after, client.get(url.clone()).headers(headers).send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(err)) => Err(transport_error(shown, err)),
             Err(_elapsed) => Err(Error::Stalled {
                 url: shown,
                 after,
-                received: crate::size::ByteSize(0),
+                received: ByteSize(0),
             }),
         }
     }
@@ -205,6 +347,42 @@ impl Client {
             answer: human_text(&answer),
             retry_after,
         }
+    }
+}
+
+/// Returns which bytes an answer holds, if they are those from `start` to `end` of the content at `place`; else what is
+/// wrong with it.
+fn check_part(
+    response: &Response,
+    place: &Place,
+    start: u64,
+    end: Option<u64>,
+) -> std::result::Result<ContentRange, String> {
+    let headers = response.headers();
+    let same = validator(headers).map(|now| *now == place.validator);
+    match (response.status(), same) {
+        (_, Some(false)) => return Err("it has changed".into()),
+        (StatusCode::PARTIAL_CONTENT, _) => {}
+        (_, Some(true)) => return Err("the server sends the whole again".into()),
+        (_, None) => return Err("the server does not say whether it has changed".into()),
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err("it is encoded now".into());
+    }
+    let range = headers
+        .get(CONTENT_RANGE)
+        .and_then(|value| ContentRange::parse(value.to_str().ok()?))
+        .ok_or("the server does not say which part it sends")?;
+    let total = place.total.or(range.total);
+    let expected = ContentRange {
+        start,
+        end: end.or(total).unwrap_or(range.end),
+        total: range.total.and(total),
+    };
+    if range == expected {
+        Ok(range)
+    } else {
+        Err(format!("the server sends {range}, not {expected}"))
     }
 }
 

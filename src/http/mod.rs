@@ -1,10 +1,14 @@
-//! HTTP: one client, bodies that are checked and decoded as they arrive, the retry policy and its one loop. The only
-//! room that names reqwest.
+//! HTTP: one client, bodies that are checked and decoded as they arrive, downloads that survive their connections, and
+//! the retry policy. The only room that names reqwest.
 
+mod ahead;
 mod body;
 mod client;
+mod content_range;
+mod download;
 mod retry;
 
 pub use body::Body;
-pub use client::{Client, Header, Settings, Source};
-pub use retry::{RetryPolicy, retry};
+pub use client::{Client, Header, Remote, Settings, Source};
+pub use download::Download;
+pub use retry::{Attempts, RetryPolicy};

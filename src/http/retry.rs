@@ -1,18 +1,22 @@
-//! Trying again: when, how often, and the one loop that does it.
+//! Trying again: when, how often, and the one place that decides it.
 
 use crate::{
     error::{Error, Result, Retry},
     observe::{Event, Observer},
 };
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How often and how soon to try again.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included.
+    /// Attempts in a row that bring nothing new, the first included.
     pub attempts: u32,
-    /// The longest first pause; it doubles with every retry.
+    /// The longest first pause. It doubles with every retry, but no pause is longer than the failures have lasted: what
+    /// is away for three seconds costs less than six.
     pub base: Duration,
     /// The longest pause of all.
     pub max: Duration,
@@ -23,9 +27,10 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
+    /// A server that is away for good is given up after a minute and a half, on average.
     fn default() -> Self {
         Self {
-            attempts: 5,
+            attempts: 14,
             base: Duration::from_secs(1),
             max: Duration::from_secs(60),
             retry_after_max: Duration::from_secs(120),
@@ -35,12 +40,13 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the pause before retry number `retry` (from 1): full jitter below an exponential ceiling, but never
-    /// less than the server asked for. `jitter` is between 0 and 1.
-    fn pause(&self, retry: u32, cause: &Error, jitter: f64) -> Duration {
+    /// Returns the pause before retry number `retry` (from 1) after `lasted` of failures: full jitter below an
+    /// exponential ceiling, but never less than the server asked for. `jitter` is between 0 and 1.
+    fn pause(&self, retry: u32, lasted: Duration, cause: &Error, jitter: f64) -> Duration {
         let ceiling = self
             .base
             .saturating_mul(2_u32.saturating_pow(retry - 1))
+            .min(lasted.max(self.base))
             .min(self.max);
         let asked = match cause {
             Error::Status {
@@ -53,76 +59,137 @@ impl RetryPolicy {
     }
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the budget is used up. Every attempt starts from nothing.
-///
-/// # Errors
-/// The attempt's own error if it was the only one; else [`Error::GaveUp`] around the last.
-pub async fn retry<T, F: Future<Output = Result<T>>>(
-    policy: &RetryPolicy,
-    observer: &dyn Observer,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T> {
-    let start = Instant::now();
-    let mut integrity_failures = 0;
-    for retry in 1.. {
-        let cause = match in_time(policy, start, attempt()).await {
-            Ok(done) => return Ok(done),
-            Err(cause) => cause,
-        };
-        integrity_failures += u32::from(cause.retry() == Retry::Once);
-        let wait = policy.pause(retry, &cause, fastrand::f64());
-        let again = match cause.retry() {
-            Retry::Soon => true,
-            Retry::Once => integrity_failures < 2,
-            Retry::Never => false,
-        };
-        let time_left = policy
-            .total
-            .is_none_or(|total| start.elapsed() + wait < total);
-        if !again || retry >= policy.attempts || !time_left {
-            return Err(if retry == 1 {
-                cause
-            } else {
-                Error::GaveUp {
-                    attempts: retry,
-                    elapsed: start.elapsed(),
-                    source: Box::new(cause),
+/// The budget of one fetch, out of which it starts over as well as resumes.
+pub struct Attempts<'a> {
+    policy: &'a RetryPolicy,
+    observer: &'a dyn Observer,
+    start: Instant,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Default)]
+struct Spent {
+    /// Failures in all.
+    failures: u32,
+    /// Failures since something new arrived.
+    in_a_row: u32,
+    /// When the first of these was.
+    since: Option<Instant>,
+    /// Attempts that ended, so that the next had to start from nothing.
+    lost: u32,
+    /// Failures that [`Retry::Once`] is meant for.
+    doubts: u32,
+}
+
+impl<'a> Attempts<'a> {
+    /// Begins to count. `observer` hears of every retry.
+    pub fn new(policy: &'a RetryPolicy, observer: &'a dyn Observer) -> Self {
+        Self {
+            policy,
+            observer,
+            start: Instant::now(),
+            spent: Mutex::default(),
+        }
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or the budget is used up. Every attempt starts from nothing.
+    ///
+    /// # Errors
+    /// The attempt's own error if it was the only one; else [`Error::GaveUp`] around the last.
+    pub async fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
+        loop {
+            match self.in_time(attempt()).await {
+                Ok(done) => return Ok(done),
+                Err(cause) => {
+                    self.spent().lost += 1;
+                    self.again(cause).await?;
                 }
+            }
+        }
+    }
+
+    /// Takes notice that the failures so far did not keep something new from arriving.
+    pub(super) fn progress(&self) {
+        let mut spent = self.spent();
+        (spent.in_a_row, spent.since) = (0, None);
+    }
+
+    /// Returns who watches.
+    pub(super) fn observer(&self) -> &'a dyn Observer {
+        self.observer
+    }
+
+    /// Pauses before another attempt, if one can help and is left.
+    ///
+    /// # Errors
+    /// What to end with: `cause` after the only attempt, else [`Error::GaveUp`] around it.
+    pub(super) async fn again(&self, cause: Error) -> Result<()> {
+        let (failures, retry, lasted, last) = {
+            let mut spent = self.spent();
+            let lasted = spent.since.get_or_insert_with(Instant::now).elapsed();
+            spent.failures += 1;
+            spent.in_a_row += 1;
+            let again = match cause.retry() {
+                Retry::Soon => true,
+                Retry::Once => {
+                    spent.doubts += 1;
+                    spent.doubts < 2
+                }
+                Retry::Never => false,
+            };
+            let last = !again || spent.in_a_row.max(spent.lost) >= self.policy.attempts;
+            (spent.failures, spent.in_a_row, lasted, last)
+        };
+        let wait = self.policy.pause(retry, lasted, &cause, fastrand::f64());
+        let time_left = self
+            .policy
+            .total
+            .is_none_or(|total| self.start.elapsed() + wait < total);
+        if last || !time_left {
+            return Err(match (failures, cause) {
+                (1, cause) | (_, cause @ (Error::GaveUp { .. } | Error::Cancelled)) => cause,
+                (_, cause) => Error::GaveUp {
+                    attempts: failures,
+                    elapsed: self.start.elapsed(),
+                    source: Box::new(cause),
+                },
             });
         }
-        let retries = if cause.retry() == Retry::Once {
-            retry
-        } else {
-            policy.attempts - 1
+        let retries = match cause.retry() {
+            Retry::Once => retry,
+            Retry::Soon | Retry::Never => self.policy.attempts - 1,
         };
-        observer.on_event(&Event::Retrying {
+        self.observer.on_event(&Event::Retrying {
             cause: &cause,
             wait,
             retry,
             retries,
         });
         tokio::time::sleep(wait).await;
+        Ok(())
     }
-    Err(Error::Cancelled)
-}
 
-/// Runs one attempt for as long as there is time for all of them.
-async fn in_time<T>(
-    policy: &RetryPolicy,
-    start: Instant,
-    attempt: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    match policy.total {
-        None => attempt.await,
-        Some(total) => tokio::time::timeout_at(start + total, attempt)
-            .await
-            .unwrap_or(Err(Error::OutOfTime { total })),
+    /// Runs one attempt for as long as there is time for all of them.
+    async fn in_time<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.policy.total {
+            None => attempt.await,
+            Some(total) => tokio::time::timeout_at(self.start + total, attempt)
+                .await
+                .unwrap_or(Err(Error::OutOfTime { total })),
+        }
+    }
+
+    fn spent(&self) -> MutexGuard<'_, Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RetryPolicy, retry};
+    use super::{Attempts, RetryPolicy};
     use crate::{error::Error, safe_url::SafeUrl};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -148,12 +215,13 @@ mod tests {
     ) -> (u32, Duration, Error) {
         let start = Instant::now();
         let mut attempts = 0;
-        let result: Result<(), Error> = retry(policy, &(), || {
-            attempts += 1;
-            let err = fail(attempts);
-            async move { Err(err) }
-        })
-        .await;
+        let result: Result<(), Error> = Attempts::new(policy, &())
+            .run(|| {
+                attempts += 1;
+                let err = fail(attempts);
+                async move { Err(err) }
+            })
+            .await;
         (attempts, start.elapsed(), result.unwrap_err())
     }
 
@@ -165,7 +233,7 @@ mod tests {
         };
         let (attempts, elapsed, err) = attempts_until_failure(&policy, |_| status(503, None)).await;
         assert_eq!(attempts, 4);
-        assert!(elapsed <= Duration::from_secs(1 + 2 + 4), "{elapsed:?}");
+        assert!(elapsed <= Duration::from_secs(1 + 1 + 2), "{elapsed:?}");
         assert!(matches!(err, Error::GaveUp { attempts: 4, .. }));
     }
 
@@ -189,6 +257,43 @@ mod tests {
         let mixed = |n| if n == 2 { status(503, None) } else { wrong() };
         let (attempts, ..) = attempts_until_failure(&RetryPolicy::default(), mixed).await;
         assert_eq!(attempts, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_renews_the_budget() {
+        let policy = RetryPolicy {
+            attempts: 3,
+            ..RetryPolicy::default()
+        };
+        let budget = Attempts::new(&policy, &());
+        for _ in 0..20 {
+            budget.again(status(503, None)).await.unwrap();
+            budget.again(status(503, None)).await.unwrap();
+            budget.progress();
+        }
+        budget.again(status(503, None)).await.unwrap();
+        budget.again(status(503, None)).await.unwrap();
+        let err = budget.again(status(503, None)).await.unwrap_err();
+        assert!(matches!(err, Error::GaveUp { attempts: 43, .. }), "{err}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_seconds_of_failure_cost_less_than_six() {
+        for _ in 0..200 {
+            let start = Instant::now();
+            let attempt = || async move {
+                if start.elapsed() < Duration::from_secs(3) {
+                    Err(status(503, None))
+                } else {
+                    Ok(())
+                }
+            };
+            Attempts::new(&RetryPolicy::default(), &())
+                .run(attempt)
+                .await
+                .unwrap();
+            assert!(start.elapsed() < Duration::from_secs(6));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    http::{Client, RetryPolicy, Source, retry},
+    http::{Attempts, Client, Remote, RetryPolicy, Source},
     observe::Observer,
     task::{
         chain_of_trust::{self, ChainOfTrust},
@@ -113,10 +113,10 @@ impl Tasks {
     /// [`Error::Usage`] for a private artifact when there is no proxy.
     pub fn source(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Source> {
         Ok(match &self.origin {
-            Origin::Queue(queue) => Source::Url {
+            Origin::Queue(queue) => Source::Url(Remote {
                 url: queue.artifact_url(task, artifact)?,
                 headers: Vec::new(),
-            },
+            }),
             Origin::Store(root) => Source::File(
                 root.join("task")
                     .join(task.to_string())
@@ -169,10 +169,9 @@ impl Tasks {
             .parse()
             .map_err(|err| Error::usage(format!("{err}")))?;
         let source = self.source(task, &name)?;
-        retry(&self.retry, observer, || async {
-            ChainOfTrust::read(self.client.open(&source).await?).await
-        })
-        .await
+        Attempts::new(&self.retry, observer)
+            .run(|| async { ChainOfTrust::read(self.client.open(&source).await?).await })
+            .await
     }
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod python;
 mod readme;
+mod resume;
 mod small_inputs;
 mod static_url;
 mod support;

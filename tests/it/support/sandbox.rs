@@ -93,10 +93,11 @@ impl Sandbox {
         assert!(tree.is_empty(), "something is left:\n{tree}\n{outcome:?}");
     }
 
-    /// The binary without arguments. Retries wait for milliseconds only.
+    /// The binary without arguments. Retries wait for milliseconds only, and there are few.
     pub(crate) fn binary(&self) -> Invocation<'_> {
         self.program(env!("CARGO_BIN_EXE_fetch-content"))
             .env("FETCH_CONTENT_RETRY_BASE_MS", "10")
+            .env("FETCH_CONTENT_ATTEMPTS", "5")
     }
 
     /// Any program in the same environment.

@@ -31,6 +31,18 @@ pub(crate) struct Reply {
     framing: Framing,
     fault: Fault,
     hold: Option<Hold>,
+    ranges: Option<Ranges>,
+}
+
+/// What a reply makes of a `Range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ranges {
+    /// A 206 with that part, if `If-Range` (when there is one) names the reply's own `ETag` or `Last-Modified`.
+    Honest,
+    /// The same, but the bytes are those from this many further on.
+    Shifted(usize),
+    /// A 416, whatever is asked for.
+    Refused,
 }
 
 /// How the end of the body is marked.
@@ -77,6 +89,7 @@ impl Reply {
             framing: Framing::Length,
             fault: Fault::None,
             hold: None,
+            ranges: None,
         }
     }
 
@@ -106,6 +119,31 @@ impl Reply {
         encoder.write_all(body.as_ref()).expect("gzip into memory");
         let bytes = encoder.finish().expect("gzip into memory");
         Self::ok(bytes).header("Content-Encoding", "gzip")
+    }
+
+    /// A 200 that says it knows ranges, with a strong `ETag`; asked for a range, a 206.
+    pub(crate) fn ranged(body: impl AsRef<[u8]>, etag: &str) -> Self {
+        Self::ok(body)
+            .header("ETag", format!("\"{etag}\""))
+            .with_ranges()
+    }
+
+    /// Answers ranges, by whatever validator the headers have.
+    pub(crate) fn with_ranges(mut self) -> Self {
+        self.ranges = Some(Ranges::Honest);
+        self.header("Accept-Ranges", "bytes")
+    }
+
+    /// Sends bytes from further on than the range begins, and says so.
+    pub(crate) fn shifting_ranges(mut self, bytes: usize) -> Self {
+        self.ranges = Some(Ranges::Shifted(bytes));
+        self
+    }
+
+    /// Answers every range with 416.
+    pub(crate) fn refusing_ranges(mut self) -> Self {
+        self.ranges = Some(Ranges::Refused);
+        self
     }
 
     /// The connection is closed as soon as the request has been read.
@@ -181,6 +219,44 @@ impl Reply {
         self
     }
 
+    /// What is sent to a request that may ask for a range only.
+    fn for_request(&self, seen: &Seen) -> Self {
+        let mut reply = self.clone();
+        let (Some(ranges), Some(range)) = (self.ranges, seen.header("range")) else {
+            return reply;
+        };
+        let own = |name: &str| {
+            self.headers
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.as_str())
+        };
+        let condition = seen.header("if-range");
+        if condition.is_some() && condition != own("ETag") && condition != own("Last-Modified") {
+            return reply;
+        }
+        let length = self.body.len();
+        let (first, last) = range
+            .strip_prefix("bytes=")
+            .and_then(|range| range.split_once('-'))
+            .expect("a range of bytes");
+        let shift = if let Ranges::Shifted(bytes) = ranges {
+            bytes
+        } else {
+            0
+        };
+        let first = first.parse::<usize>().expect("a first byte") + shift;
+        let last = last
+            .parse()
+            .map_or(length - 1, |last: usize| last.min(length - 1));
+        if ranges == Ranges::Refused || first > last {
+            return Self::status(416).header("Content-Range", format!("bytes */{length}"));
+        }
+        reply.status = 206;
+        reply.body = self.body[first..=last].into();
+        reply.header("Content-Range", format!("bytes {first}-{last}/{length}"))
+    }
+
     fn fault(mut self, fault: Fault) -> Self {
         self.fault = fault;
         self
@@ -245,6 +321,7 @@ struct State {
     seen: Vec<Seen>,
     served: BTreeSet<String>,
     stalled: BTreeSet<String>,
+    sent: BTreeMap<String, u64>,
     released: BTreeSet<String>,
     active: usize,
     most_active: usize,
@@ -354,6 +431,11 @@ impl Server {
         state.seen.iter().filter(|seen| seen.path == path).count()
     }
 
+    /// How many bytes of bodies were sent at `path`, as far as the system took them.
+    pub(crate) fn sent(&self, path: &str) -> u64 {
+        self.shared.lock().sent.get(path).copied().unwrap_or(0)
+    }
+
     /// The largest number of requests that were being answered at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
         self.shared.lock().most_active
@@ -438,7 +520,7 @@ fn converse(mut stream: TcpStream, connection: usize, shared: &Shared) -> io::Re
     while let Some(seen) = read_request(&mut stream, connection, shared)? {
         let path = seen.path.clone();
         let reply = shared.update(|state| {
-            let reply = next_reply(state, &path);
+            let reply = next_reply(state, &path).for_request(&seen);
             state.seen.push(seen);
             state.active += 1;
             state.most_active = state.most_active.max(state.active);
@@ -538,20 +620,29 @@ fn answer(stream: &mut TcpStream, reply: &Reply, path: &str, shared: &Shared) ->
 
 fn send_body(stream: &mut TcpStream, reply: &Reply, path: &str, shared: &Shared) -> io::Result<()> {
     let body = &*reply.body;
+    let mut send = |part: &[u8]| -> io::Result<()> {
+        for piece in part.chunks(1 << 16) {
+            send(stream, reply, piece)?;
+            let sent = piece.len() as u64;
+            shared.update(|state| *state.sent.entry(path.to_owned()).or_default() += sent);
+        }
+        Ok(())
+    };
     match reply.fault {
-        Fault::None => send(stream, reply, body)?,
+        Fault::None => send(body)?,
         Fault::CloseBeforeResponse | Fault::ResetBeforeResponse => return Ok(()),
         Fault::CutAfter(bytes) | Fault::ResetAfter(bytes) => {
-            return send(stream, reply, &body[..bytes]);
+            return send(&body[..bytes.min(body.len())]);
         }
         Fault::StallAfter(bytes) => {
-            send(stream, reply, &body[..bytes])?;
+            let (before, after) = body.split_at(bytes.min(body.len()));
+            send(before)?;
             stall(stream, path, shared)?;
-            send(stream, reply, &body[bytes..])?;
+            return send_rest(stream, reply, after);
         }
         Fault::Slow { bytes, tick } => {
             for part in body.chunks(bytes) {
-                send(stream, reply, part)?;
+                send(part)?;
                 thread::sleep(tick);
                 if shared.lock().stopping {
                     return Err(ErrorKind::Interrupted.into());
@@ -559,6 +650,12 @@ fn send_body(stream: &mut TcpStream, reply: &Reply, path: &str, shared: &Shared)
             }
         }
     }
+    send_rest(stream, reply, &[])
+}
+
+/// Sends the last part of a body, and marks its end.
+fn send_rest(stream: &mut TcpStream, reply: &Reply, part: &[u8]) -> io::Result<()> {
+    send(stream, reply, part)?;
     if matches!(reply.framing, Framing::Chunked) {
         stream.write_all(b"0\r\n\r\n")?;
     }

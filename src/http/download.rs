@@ -1,0 +1,267 @@
+//! [`Download`]: content in order and without gaps, whatever happens to the connections it comes over.
+//!
+//! What has arrived is never asked for again: a connection that breaks is replaced by one that goes on behind the last
+//! byte, as long as the server vouches that the content is still the same. Whoever reads does not notice. When more
+//! than one connection makes it faster, the parts that come next are fetched [`Ahead`].
+
+use crate::{
+    error::{Error, Result},
+    http::{
+        Attempts, Body, Client, Source,
+        ahead::{Ahead, Arriving, Origin, PART, WINDOW},
+        client::{Ask, Part},
+    },
+    observe::Event,
+    safe_url::SafeUrl,
+};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// The body of one source, resumed where it breaks.
+pub struct Download<'a> {
+    url: SafeUrl,
+    length: Option<u64>,
+    cache: Option<String>,
+    lead: Lead,
+    /// What is needed to ask for parts, if the server can be trusted with that.
+    origin: Option<Origin>,
+    offset: u64,
+    ahead: Ahead,
+    attempts: &'a Attempts<'a>,
+    /// Where the last failure was, until it is left behind.
+    broken_at: Option<u64>,
+    /// Where a connection was replaced because it was silent.
+    replaced_at: Option<u64>,
+}
+
+/// Where the next byte comes from.
+enum Lead {
+    /// A connection that is read as it sends, up to `end` (exclusive) or all there is.
+    Body { body: Box<Body>, end: Option<u64> },
+    /// A part that was asked for before its turn.
+    Part(Arriving),
+}
+
+/// What waiting for the next chunk led to.
+enum Step {
+    Chunk(Bytes),
+    End,
+    Broken(Error),
+    /// Others bring much while this connection is silent.
+    Outrun,
+}
+
+impl<'a> Download<'a> {
+    /// Begins to read content, wherever it is. Resuming is paid for out of `attempts`.
+    ///
+    /// # Errors
+    /// As [`Client::get`], or [`Error::Fs`].
+    pub async fn open(
+        client: &Client,
+        source: &Source,
+        attempts: &'a Attempts<'a>,
+    ) -> Result<Self> {
+        let body = client.open(source).await?;
+        let origin = match (source, body.place()) {
+            (Source::Url(remote), Some(place)) => Some(Origin {
+                client: client.clone(),
+                remote: remote.clone(),
+                place: place.clone(),
+            }),
+            _ => None,
+        };
+        let parallel = origin
+            .as_ref()
+            .is_some_and(|origin| origin.place.offers_ranges);
+        let connections = if parallel {
+            client.settings().connections
+        } else {
+            1
+        };
+        Ok(Self {
+            url: body.url().clone(),
+            length: body.length(),
+            cache: body.cache_status().map(str::to_owned),
+            lead: Lead::Body {
+                body: Box::new(body),
+                end: None,
+            },
+            origin,
+            offset: 0,
+            ahead: Ahead::new(connections),
+            attempts,
+            broken_at: None,
+            replaced_at: None,
+        })
+    }
+
+    /// Returns the URL asked for.
+    #[must_use]
+    pub fn url(&self) -> &SafeUrl {
+        &self.url
+    }
+
+    /// Returns how many bytes will come, if that is known.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Returns what a cache on the way said about itself.
+    #[must_use]
+    pub fn cache_status(&self) -> Option<&str> {
+        self.cache.as_deref()
+    }
+
+    /// Returns the next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// What broke the transfer when it cannot go on: [`Error::Changed`], [`Error::GaveUp`], and all of [`Body::next`].
+    ///
+    /// # Cancel safety
+    /// When dropped while it waits for bytes nothing is lost; while it resumes, the download must be dropped as well.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if self.ahead.start() == Some(self.offset)
+                && let Some(part) = self.ahead.pop()
+            {
+                self.lead = Lead::Part(part);
+            }
+            match self.step().await {
+                Step::Chunk(chunk) => return Ok(Some(self.deliver(chunk))),
+                Step::End if self.ahead.start() == Some(self.offset) => {}
+                Step::End if self.length.is_none_or(|length| length <= self.offset) => {
+                    return Ok(None);
+                }
+                Step::End => self.reopen(Ask::Location).await?,
+                Step::Broken(cause) => self.go_on(cause).await?,
+                Step::Outrun => {
+                    self.replaced_at = Some(self.offset);
+                    if let Err(cause) = self.reopen(Ask::Location).await {
+                        self.go_on(cause).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next chunk, and in the meantime looks after the number of connections.
+    async fn step(&mut self) -> Step {
+        let begin = Instant::now();
+        let before = self.ahead.total_arrived();
+        let mut waiting = begin;
+        let next = async {
+            match &mut self.lead {
+                Lead::Body { body, .. } => body.next().await,
+                Lead::Part(part) => part.next().await,
+            }
+        };
+        tokio::pin!(next);
+        let step = loop {
+            tokio::select! {
+                biased;
+                step = &mut next => break match step {
+                    Ok(Some(chunk)) => Step::Chunk(chunk),
+                    Ok(None) => Step::End,
+                    Err(cause) => Step::Broken(cause),
+                },
+                () = tokio::time::sleep(WINDOW), if self.origin.is_some() => {
+                    self.ahead.waited(waiting.elapsed());
+                    waiting = Instant::now();
+                    if let (Some(total), Some(origin)) = (self.length, &self.origin) {
+                        self.ahead.judge(total);
+                        self.ahead.fill(origin, self.offset + PART);
+                    }
+                    let brought = self.ahead.total_arrived() - before;
+                    if self.replaced_at != Some(self.offset) && Ahead::outruns(begin.elapsed(), brought) {
+                        break Step::Outrun;
+                    }
+                }
+            }
+        };
+        self.ahead.waited(waiting.elapsed());
+        step
+    }
+
+    /// Takes a chunk into account. A connection that goes on to the end of all is cut off where the first part begins.
+    fn deliver(&mut self, mut chunk: Bytes) -> Bytes {
+        if let Lead::Body { end, .. } = self.lead {
+            self.ahead.arrived(chunk.len());
+            let start = self.ahead.start().filter(|_| end.is_none());
+            if let Some(ours) = start.and_then(|start| usize::try_from(start - self.offset).ok())
+                && ours <= chunk.len()
+                && self.ahead.is_ready()
+            {
+                chunk.truncate(ours);
+            }
+        }
+        self.offset += chunk.len() as u64;
+        if let Some(broken_at) = self.broken_at
+            && self.offset - broken_at >= self.length.map_or(64 << 10, |length| length / 100)
+        {
+            self.broken_at = None;
+            self.attempts.progress();
+        }
+        if let (Some(total), Some(origin)) = (self.length, &self.origin) {
+            self.ahead.judge(total);
+            if let Lead::Part(part) = &self.lead {
+                self.ahead.fill(origin, part.end);
+            }
+        }
+        chunk
+    }
+
+    /// Gets over a failure, if that is possible without starting over.
+    async fn go_on(&mut self, mut cause: Error) -> Result<()> {
+        if self.origin.is_none() || self.offset == 0 {
+            return Err(cause);
+        }
+        self.broken_at = Some(self.offset);
+        self.ahead.slow_down();
+        if matches!(self.lead, Lead::Part(_)) {
+            // What it was asked for may have expired, or there were too many connections.
+            match self.reopen(Ask::Source).await {
+                Ok(()) => return Ok(()),
+                Err(err) => cause = err,
+            }
+        }
+        while !matches!(cause, Error::Changed { .. }) {
+            self.attempts.again(cause).await?;
+            match self.reopen(Ask::Source).await {
+                Ok(()) => {
+                    let offset = self.offset;
+                    self.attempts
+                        .observer()
+                        .on_event(&Event::Resumed { offset });
+                    return Ok(());
+                }
+                Err(err) => cause = err,
+            }
+        }
+        Err(cause)
+    }
+
+    /// Replaces the connection that is read by one that begins at the next byte.
+    async fn reopen(&mut self, ask: Ask) -> Result<()> {
+        let Some(origin) = &mut self.origin else {
+            return Err(Error::Truncated {
+                url: self.url.clone(),
+                received: self.offset,
+                expected: self.length.unwrap_or(self.offset),
+            });
+        };
+        let end = self.ahead.start();
+        let part = Part {
+            place: &origin.place,
+            start: self.offset,
+            end,
+        };
+        let (location, body) = origin.client.get_part(&origin.remote, part, ask).await?;
+        origin.place.location = location;
+        self.lead = Lead::Body {
+            body: Box::new(body),
+            end,
+        };
+        Ok(())
+    }
+}

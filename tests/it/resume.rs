@@ -1,0 +1,298 @@
+//! Transfers that break and go on: what is asked for again, what is not, and when everything starts over.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::archives::{file, noise, tar_of, zst};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact};
+use crate::support::server::{Reply, Server};
+
+const SIZE: usize = 1_000_000;
+
+/// A run of `static-url` for `/a`.
+fn get<'a>(sandbox: &'a Sandbox, server: &Server, content: &[u8]) -> Invocation<'a> {
+    sandbox
+        .static_url(content, &server.url("/a"), "out/a")
+        .env("FETCH_CONTENT_STALL_TIMEOUT_MS", "500")
+}
+
+/// Fetches `/a`, which is answered with these replies in turn, and expects the content.
+fn expect_content(
+    server: &Server,
+    content: &[u8],
+    replies: impl IntoIterator<Item = Reply>,
+) -> Outcome {
+    let sandbox = Sandbox::new();
+    server.serve_in_turn("/a", replies);
+    let outcome = get(&sandbox, server, content).run().expect_code(0);
+    assert!(sandbox.read("out/a") == content, "{outcome:?}");
+    outcome
+}
+
+/// The `Range` of each request for `/a`.
+fn ranges(server: &Server) -> Vec<Option<String>> {
+    let requests = server.requests();
+    requests
+        .iter()
+        .map(|seen| seen.header("range").map(str::to_owned))
+        .collect()
+}
+
+fn from(byte: usize) -> String {
+    format!("bytes={byte}-")
+}
+
+#[test]
+fn a_broken_transfer_goes_on_where_it_broke() {
+    let content = noise(SIZE, 1);
+    let whole = || Reply::ranged(&content, "one");
+    for (first, all_that_was_sent) in [
+        (whole().cut_after(750_000), true),
+        // The system throws away what it has of a connection that is reset.
+        (whole().reset_after(750_000), false),
+        (whole().stall_after(750_000), true),
+    ] {
+        let server = Server::start();
+        let outcome = expect_content(&server, &content, [first, whole()])
+            .expect_stderr(&["[a] retry 1 of 4 in [TIME]: "]);
+        let requests = server.requests();
+        assert_eq!(requests.len(), 2, "{outcome:?}");
+        assert_eq!(requests[1].header("if-range"), Some("\"one\""));
+        if all_that_was_sent {
+            outcome.expect_stderr(&["[a] goes on after 750.0 kB"]);
+            assert_eq!(requests[1].header("range"), Some("bytes=750000-"));
+        }
+    }
+}
+
+#[test]
+fn progress_renews_the_attempts() {
+    // Nine cuts with a budget of five attempts; a tenth more of it arrives each time.
+    let content = noise(SIZE, 2);
+    let server = Server::start();
+    let cut = || Reply::ranged(&content, "one").cut_after(SIZE / 10);
+    let outcome = expect_content(
+        &server,
+        &content,
+        (0..10)
+            .map(|_| cut())
+            .chain([Reply::ranged(&content, "one")]),
+    );
+    assert_eq!(outcome.lines("[a] goes on after").len(), 9, "{outcome:?}");
+    assert_eq!(server.sent("/a"), SIZE as u64, "{outcome:?}");
+}
+
+#[test]
+fn bytes_that_have_arrived_are_not_sent_again() {
+    let content = vec![7; 40_000_000];
+    let server = Server::start();
+    let whole = || Reply::ranged(&content, "one");
+    expect_content(&server, &content, [whole().cut_after(30_000_000), whole()]);
+    let sent = server.sent("/a");
+    assert!(sent <= 42_000_000, "{sent}");
+}
+
+#[test]
+fn an_archive_is_unpacked_through_a_break() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let archive = zst(&tar_of(&[file("a", noise(600_000, 3)), file("b", b"end")]));
+    let path = artifact(TASK_A, "public/x.tar.zst");
+    let whole = || Reply::ranged(&archive, "one");
+    server.serve_in_turn(&path, [whole().cut_after(400_000), whole()]);
+    let fetches = json!([{"task": TASK_A, "artifact": "public/x.tar.zst"}]);
+    let outcome = sandbox
+        .task_artifacts(&server, &fetches)
+        .run()
+        .expect_code(0);
+    assert_eq!(sandbox.read("fetches/b"), b"end", "{outcome:?}");
+    assert_eq!(sandbox.read("fetches/a").len(), 600_000);
+    assert_eq!(server.sent(&path), archive.len() as u64);
+}
+
+#[test]
+fn a_storage_url_is_asked_for_anew() {
+    // What a redirect led to may have expired: the second request goes to the API, which leads elsewhere.
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let content = noise(SIZE, 4);
+    server.serve_in_turn(
+        "/a",
+        [
+            Reply::redirect(303, server.url("/old?sig=1")),
+            Reply::redirect(303, server.url("/new?sig=2")),
+        ],
+    );
+    server.serve(
+        "/old?sig=1",
+        Reply::ranged(&content, "one").cut_after(500_000),
+    );
+    server.serve("/new?sig=2", Reply::ranged(&content, "one"));
+    get(&sandbox, &server, &content).run().expect_code(0);
+    assert_eq!(server.paths(), ["/a", "/old?sig=1", "/a", "/new?sig=2"]);
+    assert_eq!(ranges(&server)[3], Some(from(500_000)));
+}
+
+#[test]
+fn last_modified_will_do() {
+    let content = noise(SIZE, 5);
+    let date = "Tue, 14 Nov 2023 22:13:20 GMT";
+    let whole = || {
+        Reply::ok(&content)
+            .header("Last-Modified", date)
+            .with_ranges()
+    };
+    let server = Server::start();
+    expect_content(&server, &content, [whole().cut_after(400_000), whole()]);
+    assert_eq!(server.requests()[1].header("if-range"), Some(date));
+    assert_eq!(ranges(&server), [None, Some(from(400_000))]);
+}
+
+#[test]
+fn without_something_to_tell_a_change_by_it_starts_over() {
+    let content = noise(SIZE, 6);
+    for plain in [
+        Reply::ok(&content).with_ranges(),
+        Reply::ok(&content)
+            .header("ETag", "W/\"weak\"")
+            .with_ranges(),
+    ] {
+        let server = Server::start();
+        expect_content(&server, &content, [plain.clone().cut_after(400_000), plain])
+            .expect_not_in_stderr(&["goes on after"]);
+        assert_eq!(ranges(&server), [None, None]);
+    }
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_starts_over() {
+    let content = noise(SIZE, 7);
+    let whole = || Reply::ranged(&content, "one");
+    for (second, problem) in [
+        (
+            Reply::ok(&content).header("ETag", "\"one\""),
+            "the server sends the whole again",
+        ),
+        (
+            Reply::ok(&content),
+            "the server does not say whether it has changed",
+        ),
+        (Reply::ranged(&content, "two"), "it has changed"),
+        (whole().refusing_ranges(), "it is shorter now"),
+        (
+            whole().shifting_ranges(1),
+            "the server sends bytes 400001 to 1000000 of 1000000, not bytes 400000 to",
+        ),
+        (
+            Reply::with_status(206, &content[400_000..]).header("ETag", "\"one\""),
+            "the server does not say which part",
+        ),
+        (
+            Reply::with_status(206, &content[400_000..])
+                .header("Content-Range", "bytes 400000-999999/1000001"),
+            "the server sends bytes 400000 to 1000000 of 1000001, not",
+        ),
+    ] {
+        let server = Server::start();
+        expect_content(
+            &server,
+            &content,
+            [whole().cut_after(400_000), second, whole()],
+        )
+        .expect_stderr(&[&format!("cannot be resumed at byte 400000: {problem}")]);
+        assert_eq!(
+            ranges(&server),
+            [None, Some(from(400_000)), None],
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn content_that_changed_meanwhile_is_never_mixed() {
+    let (old, new) = (noise(SIZE, 8), noise(SIZE, 9));
+    let server = Server::start();
+    expect_content(
+        &server,
+        &new,
+        [
+            Reply::ranged(&old, "old").cut_after(600_000),
+            Reply::ranged(&new, "new"),
+        ],
+    );
+    assert_eq!(ranges(&server), [None, Some(from(600_000)), None]);
+}
+
+#[test]
+fn a_poisoned_beginning_is_fetched_anew_once() {
+    // Two edges of a cache claim to have the same, and one does not.
+    let content = noise(SIZE, 10);
+    let mut poisoned = content.clone();
+    poisoned[100] ^= 1;
+    let server = Server::start();
+    expect_content(
+        &server,
+        &content,
+        [
+            Reply::ranged(&poisoned, "one").cut_after(600_000),
+            Reply::ranged(&content, "one"),
+        ],
+    )
+    .expect_stderr(&["sha256 mismatch on"]);
+    assert_eq!(ranges(&server), [None, Some(from(600_000)), None]);
+}
+
+#[test]
+fn encoded_content_is_not_resumed() {
+    let content = noise(SIZE, 11);
+    let encoded = || {
+        Reply::gzipped(&content)
+            .header("ETag", "\"one\"")
+            .with_ranges()
+    };
+    let server = Server::start();
+    expect_content(&server, &content, [encoded().cut_after(500_000), encoded()]);
+    assert_eq!(ranges(&server), [None, None]);
+}
+
+#[test]
+fn a_server_that_stays_away_is_given_up() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let content = noise(SIZE, 12);
+    let whole = Reply::ranged(&content, "one").cut_after(500_000);
+    server.serve_in_turn("/a", [whole, Reply::status(503)]);
+    let outcome = get(&sandbox, &server, &content)
+        .run()
+        .expect_code(3)
+        .expect_stderr(&["gave up after 5 attempts in [TIME]"]);
+    assert_eq!(server.count("/a"), 5, "{outcome:?}");
+    assert!(
+        sandbox.tree().is_empty() || sandbox.tree().to_string().trim() == "out/",
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn what_is_gone_is_not_waited_for() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let content = noise(SIZE, 13);
+    let whole = Reply::ranged(&content, "one").cut_after(500_000);
+    server.serve_in_turn("/a", [whole, Reply::status(404)]);
+    get(&sandbox, &server, &content).run().expect_code(3);
+    assert_eq!(server.count("/a"), 2);
+}
+
+#[test]
+fn a_transfer_that_crawls_is_broken_off_and_goes_on_elsewhere() {
+    let content = noise(SIZE, 14);
+    let whole = || Reply::ranged(&content, "one");
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.serve_in_turn(
+        "/a",
+        [whole().slowly(10, Duration::from_millis(20)), whole()],
+    );
+    get(&sandbox, &server, &content)
+        .env("FETCH_CONTENT_MIN_SPEED", "100000")
+        .run()
+        .expect_code(0)
+        .expect_stderr(&["bytes/s for 500ms, less than 100000", "[a] goes on after"]);
+}
