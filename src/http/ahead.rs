@@ -160,12 +160,21 @@ impl Ahead {
         self.stage = Stage::Settled;
     }
 
-    /// Asks for as many parts as there should be, from `next` on if there are none yet.
-    pub(super) fn fill(&mut self, origin: &Origin, next: u64) {
+    /// Judges what happened, and asks for as many parts as there should be, from `next` on if there are none yet.
+    /// `total` is how many bytes there are.
+    pub(super) fn tend(&mut self, origin: &Origin, total: u64, next: u64) {
+        if self.since.elapsed() >= WINDOW {
+            self.judge(total);
+        }
+        if self.goal > 1 {
+            self.fill(origin, total, next);
+        }
+    }
+
+    fn fill(&mut self, origin: &Origin, total: u64, next: u64) {
         if self.parts.iter().any(Arriving::has_failed) {
             self.slow_down();
         }
-        let total = origin.place.total.unwrap_or(0);
         let mut running = 1 + self.parts.iter().filter(|part| part.is_running()).count();
         while running < self.goal {
             let start = self.parts.back().map_or(next, |part| part.end);
@@ -194,12 +203,9 @@ impl Ahead {
         self.waited += time;
     }
 
-    /// Judges what happened since the last time, if that is long enough ago. `total` is how many bytes there are.
-    pub(super) fn judge(&mut self, total: u64) {
+    /// Judges what happened since the last time.
+    fn judge(&mut self, total: u64) {
         let elapsed = self.since.elapsed();
-        if elapsed < WINDOW {
-            return;
-        }
         let arrived = self.total_arrived();
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let (rate, left) = (

@@ -149,6 +149,7 @@ impl<'a> Download<'a> {
     async fn step(&mut self) -> Step {
         let begin = Instant::now();
         let before = self.ahead.total_arrived();
+        let behind_lead = self.behind_lead();
         let mut waiting = begin;
         let next = async {
             match &mut self.lead {
@@ -169,8 +170,7 @@ impl<'a> Download<'a> {
                     self.ahead.waited(waiting.elapsed());
                     waiting = Instant::now();
                     if let (Some(total), Some(origin)) = (self.length, &self.origin) {
-                        self.ahead.judge(total);
-                        self.ahead.fill(origin, self.offset + PART);
+                        self.ahead.tend(origin, total, behind_lead);
                     }
                     let brought = self.ahead.total_arrived() - before;
                     if self.replaced_at != Some(self.offset) && Ahead::outruns(begin.elapsed(), brought) {
@@ -202,13 +202,20 @@ impl<'a> Download<'a> {
             self.broken_at = None;
             self.attempts.progress();
         }
+        let behind_lead = self.behind_lead();
         if let (Some(total), Some(origin)) = (self.length, &self.origin) {
-            self.ahead.judge(total);
-            if let Lead::Part(part) = &self.lead {
-                self.ahead.fill(origin, part.end);
-            }
+            self.ahead.tend(origin, total, behind_lead);
         }
         chunk
+    }
+
+    /// Returns where a first part ahead should begin.
+    fn behind_lead(&self) -> u64 {
+        match &self.lead {
+            Lead::Body { end: None, .. } => self.offset + PART,
+            Lead::Body { end: Some(end), .. } => *end,
+            Lead::Part(part) => part.end,
+        }
     }
 
     /// Gets over a failure, if that is possible without starting over.

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cancel;
+mod connections;
 mod differential;
 mod faults;
 mod hostile;
