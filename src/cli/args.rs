@@ -1,7 +1,7 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// Puts the inputs of a CI task on disk: fast, verified, never half-way.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ pub(super) struct StaticUrl {
     pub(super) url: String,
     /// Where to put it; names that end in `.tar.zst` are repacked to that format
     pub(super) dest: PathBuf,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
 }
 
 /// Download the artifacts listed in MOZ_FETCHES and extract them.
@@ -70,6 +72,62 @@ pub(super) struct TaskArtifacts {
     /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,
+    /// Transfers at once
+    #[arg(long, value_name = "N", help_heading = "Transfers", value_parser = positive::<usize>)]
+    pub(super) concurrency: Option<usize>,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// How to deal with networks and servers. The environment says what is not said here.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Transfers")]
+pub(super) struct Tuning {
+    /// Connections for one transfer, at most
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub(super) connections: Option<usize>,
+    /// Attempts in a row that bring nothing
+    #[arg(long, value_name = "N", value_parser = positive::<u32>)]
+    pub(super) attempts: Option<u32>,
+    /// Longest first pause before a retry
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) retry_base: Option<Duration>,
+    /// Longest pause before a retry
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) retry_max: Option<Duration>,
+    /// Longest pause a server may ask for
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) retry_after_max: Option<Duration>,
+    /// For DNS, TCP and TLS together
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) connect_timeout: Option<Duration>,
+    /// Without a byte
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) stall_timeout: Option<Duration>,
+    /// Least bytes per second over the stall time-out
+    #[arg(long, value_name = "BYTES", value_parser = positive::<u64>)]
+    pub(super) min_speed: Option<u64>,
+    /// For all attempts of a transfer together
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) total_timeout: Option<Duration>,
+}
+
+/// Parses a number that is not zero.
+pub(super) fn positive<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| *number != N::default())
+        .ok_or_else(|| "expected a positive number".to_owned())
+}
+
+/// Parses a positive number of seconds, such as `2.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "expected a positive number of seconds".to_owned())
 }
 
 const STATIC_URL_EXAMPLE: &str = "\

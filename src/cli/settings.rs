@@ -1,6 +1,7 @@
 //! Tunables from the environment, `FETCH_CONTENT_…`.
 
 use crate::{
+    cli::args::{Tuning, positive},
     error::{Error, Result},
     http::{RetryPolicy, Settings},
 };
@@ -18,26 +19,50 @@ pub(super) struct Tunables {
 }
 
 impl Tunables {
-    /// Reads the environment.
-    pub(super) fn from_env() -> Result<Self> {
+    /// Takes what was typed, else the environment, else the defaults.
+    pub(super) fn new(typed: &Tuning) -> Result<Self> {
         let (retry, http) = (RetryPolicy::default(), Settings::default());
+        let time = |typed: Option<Duration>, variable, default| -> Result<Duration> {
+            Ok(typed.or(milliseconds(variable)?).unwrap_or(default))
+        };
         Ok(Self {
             transfers: number("FETCH_CONTENT_CONCURRENCY")?.unwrap_or(TRANSFERS),
             retry: RetryPolicy {
-                attempts: number("FETCH_CONTENT_ATTEMPTS")?.unwrap_or(retry.attempts),
-                base: milliseconds("FETCH_CONTENT_RETRY_BASE_MS")?.unwrap_or(retry.base),
-                max: milliseconds("FETCH_CONTENT_RETRY_MAX_MS")?.unwrap_or(retry.max),
-                retry_after_max: milliseconds("FETCH_CONTENT_RETRY_AFTER_MAX_MS")?
-                    .unwrap_or(retry.retry_after_max),
-                total: milliseconds("FETCH_CONTENT_TOTAL_TIMEOUT_MS")?.or(retry.total),
+                attempts: typed
+                    .attempts
+                    .or(number("FETCH_CONTENT_ATTEMPTS")?)
+                    .unwrap_or(retry.attempts),
+                base: time(typed.retry_base, "FETCH_CONTENT_RETRY_BASE_MS", retry.base)?,
+                max: time(typed.retry_max, "FETCH_CONTENT_RETRY_MAX_MS", retry.max)?,
+                retry_after_max: time(
+                    typed.retry_after_max,
+                    "FETCH_CONTENT_RETRY_AFTER_MAX_MS",
+                    retry.retry_after_max,
+                )?,
+                total: typed
+                    .total_timeout
+                    .or(milliseconds("FETCH_CONTENT_TOTAL_TIMEOUT_MS")?)
+                    .or(retry.total),
             },
             http: Settings {
-                connect_timeout: milliseconds("FETCH_CONTENT_CONNECT_TIMEOUT_MS")?
-                    .unwrap_or(http.connect_timeout),
-                stall_timeout: milliseconds("FETCH_CONTENT_STALL_TIMEOUT_MS")?
-                    .unwrap_or(http.stall_timeout),
-                min_speed: number("FETCH_CONTENT_MIN_SPEED")?.unwrap_or(http.min_speed),
-                connections: number("FETCH_CONTENT_CONNECTIONS")?.unwrap_or(http.connections),
+                connect_timeout: time(
+                    typed.connect_timeout,
+                    "FETCH_CONTENT_CONNECT_TIMEOUT_MS",
+                    http.connect_timeout,
+                )?,
+                stall_timeout: time(
+                    typed.stall_timeout,
+                    "FETCH_CONTENT_STALL_TIMEOUT_MS",
+                    http.stall_timeout,
+                )?,
+                min_speed: typed
+                    .min_speed
+                    .or(number("FETCH_CONTENT_MIN_SPEED")?)
+                    .unwrap_or(http.min_speed),
+                connections: typed
+                    .connections
+                    .or(number("FETCH_CONTENT_CONNECTIONS")?)
+                    .unwrap_or(http.connections),
             },
         })
     }
@@ -52,13 +77,10 @@ fn number<N: FromStr + Default + PartialEq>(variable: &'static str) -> Result<Op
     let Some(text) = text(variable)? else {
         return Ok(None);
     };
-    match text.trim().parse() {
-        Ok(number) if number != N::default() => Ok(Some(number)),
-        _ => Err(Error::usage(format!(
-            "{variable} is `{}`, expected a positive number",
-            text.escape_debug()
-        ))),
-    }
+    let problem = |expected| format!("{variable} is `{}`, {expected}", text.escape_debug());
+    positive(&text)
+        .map(Some)
+        .map_err(|expected| Error::usage(problem(expected)))
 }
 
 /// Returns the value of a variable that is set and not empty.

@@ -21,7 +21,7 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     let url = url(&args.url)?;
     let observer_name = label(&url).to_owned();
     let request = request(&args, url, ui)?;
-    let tunables = Tunables::from_env()?;
+    let tunables = Tunables::new(&args.tuning)?;
     let context = Context {
         client: Client::new(tunables.http)?,
         retry: tunables.retry,

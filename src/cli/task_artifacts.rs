@@ -23,7 +23,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
     let dest = destination(args.dest)?;
     let entries = entries(args.fetches.as_deref(), ui).await?;
-    let tunables = Tunables::from_env()?;
+    let tunables = Tunables::new(&args.tuning)?;
     if !entries.is_empty() {
         let client = Client::new(tunables.http)?;
         let tasks = Tasks::new(origin(args.store)?, client.clone(), tunables.retry.clone());
@@ -38,7 +38,8 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
             staging: Arc::new(Staging::inside(&dest)?),
             start,
         };
-        batch::run(items, Arc::new(context), tunables.transfers).await?;
+        let transfers = args.concurrency.unwrap_or(tunables.transfers);
+        batch::run(items, Arc::new(context), transfers).await?;
     }
     let elapsed = start.elapsed();
     ui.summary(elapsed);

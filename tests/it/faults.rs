@@ -151,6 +151,37 @@ fn attempts_can_be_configured() {
 }
 
 #[test]
+fn options_go_before_variables() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.serve("/a", Reply::ok("x").stall_after(0));
+    let outcome = get(&sandbox, &server, b"x")
+        .env("FETCH_CONTENT_STALL_TIMEOUT_MS", "20000")
+        .args([
+            "--attempts",
+            "2",
+            "--stall-timeout",
+            "0.2",
+            "--retry-base",
+            "0.001",
+        ])
+        .run()
+        .expect_code(3)
+        .expect_stderr(&["sent nothing for 200ms", "gave up after 2 attempts"])
+        .expect_within(SOON);
+    assert_eq!(server.count("/a"), 2, "{outcome:?}");
+    for mistake in [
+        ["--attempts", "0"],
+        ["--stall-timeout", "-1"],
+        ["--connections", "x"],
+    ] {
+        get(&sandbox, &server, b"x")
+            .args(mistake)
+            .run()
+            .expect_code(2);
+    }
+}
+
+#[test]
 fn retry_after_in_seconds_is_obeyed() {
     for status in [429, 503] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
