@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::json;
 
 use crate::support::archives::{file, noise, tar_of, zst};
@@ -265,10 +267,7 @@ fn a_server_that_stays_away_is_given_up() {
         .expect_code(3)
         .expect_stderr(&["gave up after 5 attempts in [TIME]"]);
     assert_eq!(server.count("/a"), 5, "{outcome:?}");
-    assert!(
-        sandbox.tree().is_empty() || sandbox.tree().to_string().trim() == "out/",
-        "{outcome:?}"
-    );
+    sandbox.assert_empty(&outcome);
 }
 
 #[test]
@@ -295,4 +294,78 @@ fn a_transfer_that_crawls_is_broken_off_and_goes_on_elsewhere() {
         .run()
         .expect_code(0)
         .expect_stderr(&["bytes/s for 500ms, less than 100000", "[a] goes on after"]);
+}
+
+/// What may go wrong with one answer.
+fn any_reply(content: Vec<u8>, other: Vec<u8>) -> impl Strategy<Value = Reply> {
+    let size = content.len();
+    let body = prop_oneof![
+        8 => Just(Reply::ranged(&content, "one")),
+        1 => Just(Reply::ok(&content)),
+        1 => Just(Reply::ranged(&content, "two")),
+        1 => Just(Reply::ranged(&other, "two")),
+        1 => Just(Reply::ranged(&other, "one")),
+        1 => Just(Reply::ranged(&content[..size / 2], "one")),
+        1 => Just(Reply::ok(&content).chunked()),
+        1 => Just(Reply::gzipped(&content).header("ETag", "\"one\"").with_ranges()),
+    ];
+    let broken = (body, 0..size, 0..8).prop_map(|(reply, at, fault)| match fault {
+        0 | 1 => reply.cut_after(at),
+        2 => reply.reset_after(at),
+        3 => reply.stall_after(at),
+        4 => reply.refusing_ranges(),
+        5 => reply.shifting_ranges(at % 3),
+        _ => reply,
+    });
+    prop_oneof![
+        6 => broken,
+        1 => prop::sample::select(vec![206, 304, 400, 403, 404, 408, 416, 429, 500, 503]).prop_map(Reply::status),
+        1 => Just(Reply::close_before_response()),
+        1 => Just(Reply::reset_before_response()),
+    ]
+}
+
+#[test]
+fn any_network_brings_the_exact_content_or_an_error() {
+    let content = noise(300_000, 15);
+    let other = noise(300_000, 16);
+    let config = ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    };
+    let scripts = prop::collection::vec(any_reply(content.clone(), other), 1..8);
+    TestRunner::new(config)
+        .run(&scripts, |replies| {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.serve_in_turn("/a", replies);
+            let outcome = get(&sandbox, &server, &content)
+                .env("FETCH_CONTENT_STALL_TIMEOUT_MS", "150")
+                .run()
+                .expect_one_of(&[0, 3, 4]);
+            if outcome.status.success() {
+                prop_assert!(sandbox.read("out/a") == content, "{outcome:?}");
+            } else {
+                sandbox.assert_empty(&outcome);
+            }
+            Ok(())
+        })
+        .expect("the exact content or a clean error");
+}
+
+#[test]
+fn an_outage_of_three_seconds_costs_less_than_six() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.serve("/a", Reply::status(503));
+    let run = get(&sandbox, &server, b"x")
+        .env_remove("FETCH_CONTENT_RETRY_BASE_MS")
+        .env_remove("FETCH_CONTENT_ATTEMPTS")
+        .spawn();
+    server.wait_for_request("/a");
+    std::thread::sleep(Duration::from_secs(3));
+    server.serve("/a", Reply::ok("x"));
+    run.finish()
+        .expect_code(0)
+        .expect_within(Duration::from_millis(6500));
 }
