@@ -31,6 +31,16 @@ pub enum Error {
         /// The transport's cause.
         source: io::Error,
     },
+    /// A server cannot prove who it is.
+    #[error("cannot trust the server of {url}: its certificate {problem}")]
+    Certificate {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// What is wrong with the certificate.
+        problem: String,
+        /// What can be done about it.
+        hint: Option<String>,
+    },
     /// The server answered with a status that is not success.
     #[error("{url} answered {status}{}", answer.as_ref().map_or_else(String::new, |text| format!(": {text}")))]
     Status {
@@ -281,6 +291,7 @@ impl Error {
             | Self::Http {
                 transient: false, ..
             }
+            | Self::Certificate { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::ChainOfTrust { .. }
@@ -298,6 +309,7 @@ impl Error {
         match self {
             Self::Usage { .. } => Kind::Usage,
             Self::Http { .. }
+            | Self::Certificate { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }
@@ -320,13 +332,16 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Usage { hint, .. } => return hint.clone(),
+            Self::Usage { hint, .. } | Self::Certificate { hint, .. } => return hint.clone(),
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => return source.hint(),
             Self::Status {
                 code: 401 | 403, ..
             } => {
                 "private artifacts are read through TASKCLUSTER_PROXY_URL and need the scope queue:get-artifact:<name>; \
                  an upstream may want a --header"
+            }
+            Self::Status { code: 407, .. } => {
+                "the proxy wants other credentials: set http_proxy to http://USER:PASSWORD@HOST:PORT"
             }
             Self::Status { code: 404, .. } => {
                 "check the URL; an artifact may be missing because its task has not finished"

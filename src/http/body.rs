@@ -3,7 +3,9 @@
 use crate::{
     error::{Error, Result},
     fs,
-    http::{client::Settings, content_range::ContentRange},
+    http::{
+        client::Settings, content_range::ContentRange, transport::transport_error,
+    },
     safe_url::SafeUrl,
     size::ByteSize,
 };
@@ -323,32 +325,4 @@ fn count_wire(
             })
         })
         .boxed()
-}
-
-/// Turns a failure of the transport into an error. A certificate that is not accepted will not be so later.
-pub(super) fn transport_error(url: SafeUrl, err: reqwest::Error) -> Error {
-    let lasting = err.is_builder() || has_certificate_problem(&err);
-    Error::Http {
-        url,
-        transient: !lasting,
-        source: io::Error::other(err.without_url()),
-    }
-}
-
-fn has_certificate_problem(err: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(err);
-    while let Some(err) = next {
-        let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inner
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .or_else(|| err.downcast_ref());
-        if matches!(
-            tls,
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-        ) {
-            return true;
-        }
-        next = err.source();
-    }
-    false
 }

@@ -5,8 +5,10 @@ use crate::{
     error::{Error, Result},
     http::{
         Body,
-        body::{Place, transport_error, validator},
+        body::{Place, validator},
         content_range::ContentRange,
+        tls,
+        transport::transport_error,
     },
     safe_url::SafeUrl,
     size::ByteSize,
@@ -164,17 +166,7 @@ impl Client {
     /// # Errors
     /// [`Error::Usage`] when TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Self> {
-        let setup = |err: &dyn std::fmt::Display| Error::usage(format!("cannot set up TLS: {err}"));
-        let mut roots = rustls::RootCertStore::empty();
-        // Certificates that cannot be read are missing; a server that needs them fails with the reason.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .map_err(|err| setup(&err))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        let tls = tls::client_config()?;
         let build = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -188,7 +180,7 @@ impl Client {
                 .http2_initial_connection_window_size(CONNECTION_WINDOW)
                 .user_agent(concat!("fetch-content/", env!("CARGO_PKG_VERSION")))
                 .build()
-                .map_err(|err| setup(&err))
+                .map_err(|err| Error::usage(format!("cannot set up HTTP: {err}")))
         };
         Ok(Self {
             shared: build(&[b"h2", b"http/1.1"])?,

@@ -7,6 +7,8 @@ mod client;
 mod content_range;
 mod download;
 mod retry;
+mod tls;
+mod transport;
 
 pub use body::Body;
 pub use client::{Client, Header, Remote, Settings, Source};

@@ -19,3 +19,4 @@ mod small_inputs;
 mod static_url;
 mod support;
 mod task_artifacts;
+mod transport;

@@ -1,7 +1,11 @@
-//! What the tests stand on: a scripted server, a sandbox for the binary, listings of trees, archives in memory.
+//! What the tests stand on: a scripted server (with TLS before it), nginx, a sandbox for the binary,
+//! listings of trees, archives in memory.
 
+pub(crate) mod acceptor;
 pub(crate) mod archives;
+pub(crate) mod nginx;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 pub(crate) mod skip;
+pub(crate) mod tls;
 pub(crate) mod tree;

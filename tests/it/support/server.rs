@@ -370,7 +370,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on a free port; every path answers 404 until it is scripted.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind to the loopback interface");
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// Starts on this address.
+    pub(crate) fn start_on(address: &str) -> Self {
+        let listener =
+            TcpListener::bind(address).unwrap_or_else(|err| panic!("bind to {address}: {err}"));
         let address = listener.local_addr().expect("address of the listener");
         let shared = Arc::new(Shared::default());
         let acceptor = thread::spawn({
