@@ -3,9 +3,7 @@
 use crate::{
     error::{Error, Result},
     fs,
-    http::{
-        client::Settings, content_range::ContentRange, transport::transport_error,
-    },
+    http::{client::Settings, content_range::ContentRange, transport::transport_error},
     safe_url::SafeUrl,
     size::ByteSize,
 };

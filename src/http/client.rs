@@ -7,7 +7,7 @@ use crate::{
         Body,
         body::{Place, validator},
         content_range::ContentRange,
-        tls,
+        proxy, tls,
         transport::transport_error,
     },
     safe_url::SafeUrl,
@@ -164,13 +164,19 @@ impl Client {
     /// the proxies named by the environment.
     ///
     /// # Errors
-    /// [`Error::Usage`] when TLS cannot be set up.
+    /// [`Error::Usage`] when a proxy's URL is malformed or TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Self> {
         let tls = tls::client_config()?;
+        let proxies = proxy::from_environment()?;
         let build = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder().no_proxy();
+            let builder = proxies
+                .iter()
+                .cloned()
+                .fold(builder, reqwest::ClientBuilder::proxy);
+            builder
                 .tls_backend_preconfigured(tls)
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)

@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod content_range;
 mod download;
+mod proxy;
 mod retry;
 mod tls;
 mod transport;

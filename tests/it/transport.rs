@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::support::acceptor::Acceptor;
 use crate::support::archives::noise;
 use crate::support::nginx::{Nginx, Site};
+use crate::support::proxy::{Manner, Proxy};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox};
-use crate::support::server::{Reply, Server};
+use crate::support::server::{Reply, Server, refused_address};
 use crate::support::tls::{Authority, Ending, Identity, TlsFront};
 
 /// Longer than any of these runs should take.
@@ -242,4 +243,203 @@ fn nginx_serves_with_and_without_tls() {
     }
     assert_eq!(nginx.bytes_sent(2), 600_000, "{:?}", nginx.served(2));
     assert!(nginx.served(2).iter().all(|served| served.status == 200));
+}
+
+/// A scripted server that can only be reached through a proxy: its name does not exist.
+const NOWHERE: &str = "server.invalid";
+
+#[test]
+fn http_goes_through_the_proxy() {
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let proxy = Proxy::start(Manner::Open);
+        server.serve("/a", Reply::ok("x"));
+        let outcome = sandbox
+            .static_url("x", &server.url("/a"), "a")
+            .env(variable, proxy.url(""))
+            .run()
+            .expect_code(0);
+        let [asked] = &proxy.asked()[..] else {
+            panic!("{variable}: {:?} {outcome:?}", proxy.asked());
+        };
+        assert_eq!(
+            (&*asked.method, &*asked.target),
+            ("GET", &*server.url("/a"))
+        );
+        assert_eq!(server.count("/a"), 1);
+    }
+}
+
+#[test]
+fn https_goes_through_a_tunnel() {
+    for variable in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        let secure = Secure::start(Ending::Orderly);
+        let proxy = Proxy::start(Manner::Open);
+        secure.server.serve("/a", Reply::ok("x"));
+        secure
+            .get(b"x")
+            .env(variable, proxy.url(""))
+            .run()
+            .expect_code(0);
+        let [asked] = &proxy.asked()[..] else {
+            panic!("{variable}: {:?}", proxy.asked());
+        };
+        let address = secure.front.address().to_string();
+        assert_eq!((&*asked.method, &*asked.target), ("CONNECT", &*address));
+    }
+}
+
+#[test]
+fn the_proxy_resolves_names() {
+    let (sandbox, proxy) = (Sandbox::new(), Proxy::start(Manner::Refusing(404)));
+    let url = format!("http://{NOWHERE}/a");
+    sandbox
+        .static_url("x", &url, "a")
+        .env("http_proxy", proxy.url(""))
+        .run()
+        .expect_code(3)
+        .expect_stderr(&["404"]);
+    assert_eq!(proxy.asked()[0].target, url);
+}
+
+#[test]
+fn no_proxy_names_what_is_reached_directly() {
+    for (variable, value, direct) in [
+        ("no_proxy", "127.0.0.1", true),
+        ("NO_PROXY", "example.com,127.0.0.0/8", true),
+        ("no_proxy", "*", true),
+        ("no_proxy", "example.com", false),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let proxy = Proxy::start(Manner::Open);
+        server.serve("/a", Reply::ok("x"));
+        sandbox
+            .static_url("x", &server.url("/a"), "a")
+            .env("http_proxy", proxy.url(""))
+            .env(variable, value)
+            .run()
+            .expect_code(0);
+        let asked = proxy.asked().len();
+        assert_eq!(asked, usize::from(!direct), "{variable}={value}");
+        assert_eq!(server.count("/a"), 1);
+    }
+}
+
+#[test]
+fn credentials_of_a_proxy_are_for_the_proxy_only() {
+    // In base64: user:s3cret
+    let credentials = "Basic dXNlcjpzM2NyZXQ=";
+    let secure = Secure::start(Ending::Orderly);
+    let proxy = Proxy::start(Manner::Demanding(credentials.into()));
+    secure.server.serve("/a", Reply::ok("x"));
+    let plain = secure.server.url("/a");
+    let proxy_url = proxy.url("user:s3cret@");
+    let runs = [
+        secure.get(b"x"),
+        secure.sandbox.static_url("x", &plain, "b"),
+    ];
+    for run in runs {
+        run.env("http_proxy", &proxy_url)
+            .env("https_proxy", &proxy_url)
+            .run()
+            .expect_code(0)
+            .expect_not_in_stderr(&["s3cret", "dXNlcjpzM2NyZXQ", "user:"]);
+    }
+    let asked = proxy.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for asked in &asked {
+        assert_eq!(asked.header("proxy-authorization"), Some(credentials));
+    }
+    for seen in secure.server.requests() {
+        assert_eq!(seen.header("proxy-authorization"), None);
+        assert_eq!(seen.header("authorization"), None);
+    }
+}
+
+#[test]
+fn a_proxy_that_wants_other_credentials_is_an_error_at_once() {
+    let secure = Secure::start(Ending::Orderly);
+    let plain = secure.server.url("/a");
+    let cases = [
+        (secure.get(b"x"), "https_proxy"),
+        (secure.sandbox.static_url("x", &plain, "b"), "http_proxy"),
+    ];
+    for (run, variable) in cases {
+        let proxy = Proxy::start(Manner::Demanding("Basic else".into()));
+        let words = format!("the proxy wants other credentials: set {variable} to ");
+        let outcome = run
+            .env(variable, proxy.url("user:s3cret@"))
+            .run()
+            .expect_code(3)
+            .expect_within(SOON)
+            .expect_stderr(&[&words])
+            .expect_not_in_stderr(&["s3cret", "retry 1"]);
+        assert_eq!(proxy.asked().len(), 1, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_connect_is_asked_again() {
+    let secure = Secure::start(Ending::Orderly);
+    let proxy = Proxy::start(Manner::Refusing(502));
+    let outcome = secure
+        .get(b"x")
+        .env("https_proxy", proxy.url("user:s3cret@"))
+        .env("FETCH_CONTENT_ATTEMPTS", "3")
+        .run()
+        .expect_code(3)
+        .expect_stderr(&["the proxy of https_proxy did not connect to the server"])
+        .expect_not_in_stderr(&["s3cret"]);
+    assert_eq!(proxy.asked().len(), 3, "{outcome:?}");
+    assert_eq!(secure.front.connections(), 0, "{outcome:?}");
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_an_error_without_its_credentials() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let proxy = format!("http://user:s3cret@{}", refused_address());
+    for url in [server.url("/a"), format!("https://{}/a", server.address())] {
+        sandbox
+            .static_url("x", &url, "a")
+            .env("http_proxy", &proxy)
+            .env("https_proxy", &proxy)
+            .env("FETCH_CONTENT_ATTEMPTS", "2")
+            .run()
+            .expect_code(3)
+            .expect_stderr(&["refused"])
+            .expect_not_in_stderr(&["s3cret"]);
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_proxy_that_is_no_url_is_not_taken_for_none() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.serve("/a", Reply::ok("x"));
+    for proxy in ["http://user:s3cret@[::1", "ftp://user:s3cret@127.0.0.1:1"] {
+        sandbox
+            .static_url("x", &server.url("/a"), "a")
+            .env("http_proxy", proxy)
+            .run()
+            .expect_code(2)
+            .expect_stderr(&["error: http_proxy is not the URL of a proxy", "hint: set"])
+            .expect_not_in_stderr(&["s3cret"]);
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn lower_case_variables_of_proxies_win_unless_empty() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let (lower, upper) = (Proxy::start(Manner::Open), Proxy::start(Manner::Open));
+    server.serve("/a", Reply::ok("x"));
+    for (value, asked) in [(lower.url(""), [1, 0]), (String::new(), [1, 1])] {
+        sandbox
+            .static_url("x", &server.url("/a"), "a")
+            .env("http_proxy", value)
+            .env("HTTP_PROXY", upper.url(""))
+            .run()
+            .expect_code(0);
+        assert_eq!([lower.asked().len(), upper.asked().len()], asked);
+    }
 }

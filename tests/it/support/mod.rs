@@ -1,9 +1,10 @@
-//! What the tests stand on: a scripted server (with TLS before it), nginx, a sandbox for the binary,
+//! What the tests stand on: a scripted server (with TLS before it, behind a proxy), nginx, a sandbox for the binary,
 //! listings of trees, archives in memory.
 
 pub(crate) mod acceptor;
 pub(crate) mod archives;
 pub(crate) mod nginx;
+pub(crate) mod proxy;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 pub(crate) mod skip;
