@@ -7,7 +7,7 @@ use crate::{
         Body,
         body::{Place, validator},
         content_range::ContentRange,
-        proxy, tls,
+        dns, proxy, tls,
         transport::transport_error,
     },
     safe_url::SafeUrl,
@@ -168,6 +168,7 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self> {
         let tls = tls::client_config()?;
         let proxies = proxy::from_environment()?;
+        let resolver = Arc::new(dns::Resolver::default());
         let build = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -178,6 +179,7 @@ impl Client {
                 .fold(builder, reqwest::ClientBuilder::proxy);
             builder
                 .tls_backend_preconfigured(tls)
+                .dns_resolver(Arc::clone(&resolver))
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .connect_timeout(settings.connect_timeout)

@@ -5,6 +5,7 @@ mod ahead;
 mod body;
 mod client;
 mod content_range;
+mod dns;
 mod download;
 mod proxy;
 mod retry;

@@ -1,6 +1,10 @@
 //! What a failure of the transport means: whether it can pass, and in words that name what failed.
 
-use crate::{error::Error, http::tls, safe_url::SafeUrl};
+use crate::{
+    error::Error,
+    http::{dns::ResolveError, tls},
+    safe_url::SafeUrl,
+};
 use std::{error, io};
 
 /// Turns a failure of the transport into an error.
@@ -13,7 +17,9 @@ pub(super) fn transport_error(url: SafeUrl, err: reqwest::Error) -> Error {
         };
     }
     let mut transient = !err.is_builder();
-    let source = if let Some(refusal) = proxy_refusal(&err) {
+    let source = if let Some(failure) = find::<ResolveError>(&err) {
+        io::Error::other(failure.clone())
+    } else if let Some(refusal) = proxy_refusal(&err) {
         transient = refusal.transient;
         io::Error::other(refusal.problem)
     } else if err.is_connect() && err.is_timeout() {

@@ -12,6 +12,7 @@ mod connections;
 mod differential;
 mod faults;
 mod hostile;
+mod names;
 mod python;
 mod readme;
 mod resume;

@@ -1,8 +1,10 @@
-//! What the tests stand on: a scripted server (with TLS before it, behind a proxy), nginx, a sandbox for the binary,
-//! listings of trees, archives in memory.
+//! What the tests stand on: a scripted server (with TLS before it, behind a proxy), nginx, a network of one's own with a
+//! name server, a sandbox for the binary, listings of trees, archives in memory.
 
 pub(crate) mod acceptor;
 pub(crate) mod archives;
+pub(crate) mod name_server;
+pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod proxy;
 pub(crate) mod sandbox;
