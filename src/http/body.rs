@@ -3,11 +3,10 @@
 use crate::{
     error::{Error, Result},
     fs,
-    http::{client::Settings, content_range::ContentRange, transport::transport_error},
+    http::{client::Settings, content_range::ContentRange, encoding, transport::transport_error},
     safe_url::SafeUrl,
     size::ByteSize,
 };
-use async_compression::tokio::bufread::GzipDecoder;
 use bytes::Bytes;
 use futures::{
     StreamExt, TryStreamExt,
@@ -26,7 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::io::ReaderStream;
 use url::Url;
 
 /// Chunk size of bodies that are read from a file or decoded here, in bytes.
@@ -93,10 +92,7 @@ impl Body {
         response: Response,
         settings: &Settings,
     ) -> Self {
-        let encoded = response
-            .headers()
-            .get(CONTENT_ENCODING)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        let encoded = encoding::is_gzip(response.headers());
         let cache = response
             .headers()
             .get("x-cache-status")
@@ -106,9 +102,7 @@ impl Body {
         let announced = response.content_length();
         let wire = count_wire(response.bytes_stream(), url.clone(), 0, announced);
         let (chunks, length) = if encoded && !path.as_bytes().ends_with(b".gz") {
-            let mut decoder = GzipDecoder::new(StreamReader::new(wire));
-            decoder.multiple_members(true);
-            (ReaderStream::with_capacity(decoder, CHUNK).boxed(), None)
+            (encoding::gunzip(wire, CHUNK), None)
         } else {
             (wire, announced)
         };

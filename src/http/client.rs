@@ -7,7 +7,7 @@ use crate::{
         Body,
         body::{Place, validator},
         content_range::ContentRange,
-        dns, proxy, tls,
+        dns, encoding, proxy, tls,
         transport::transport_error,
     },
     safe_url::SafeUrl,
@@ -413,6 +413,7 @@ fn redirect_target(from: &Url, response: &Response) -> Result<Url> {
 
 /// Reads the beginning of a body; what cannot be read is left out.
 async fn read_some(mut response: Response) -> Vec<u8> {
+    let encoded = encoding::is_gzip(response.headers());
     let mut body = Vec::new();
     while body.len() < MAX_ANSWER
         && let Ok(Some(chunk)) = response.chunk().await
@@ -420,6 +421,9 @@ async fn read_some(mut response: Response) -> Vec<u8> {
         body.extend_from_slice(&chunk);
     }
     body.truncate(MAX_ANSWER);
+    if encoded {
+        body = encoding::gunzip_some(&body, MAX_ANSWER as u64);
+    }
     body
 }
 

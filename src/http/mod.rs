@@ -7,6 +7,7 @@ mod client;
 mod content_range;
 mod dns;
 mod download;
+mod encoding;
 mod proxy;
 mod retry;
 mod tls;

@@ -10,6 +10,7 @@ mod bad_input;
 mod cancel;
 mod connections;
 mod differential;
+mod encoding;
 mod faults;
 mod hostile;
 mod names;
