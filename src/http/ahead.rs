@@ -38,6 +38,12 @@ pub(super) const WINDOW: Duration = Duration::from_millis(50);
 /// What would be over sooner is left alone: it could be over before another connection brings anything.
 const WORTHWHILE: Duration = Duration::from_millis(500);
 
+/// How long the effect of new connections is watched.
+const TRIAL: Duration = Duration::from_millis(150);
+
+/// After what time more connections may be worth another trial.
+const REST: Duration = Duration::from_secs(5);
+
 /// How long a new connection may take before its effect is judged all the same.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -108,7 +114,7 @@ enum Stage {
     /// There are new ones, and now it shows what they are good for.
     Trying { before: f64 },
     /// More do not help.
-    Settled,
+    Settled { since: Instant },
 }
 
 impl Ahead {
@@ -118,7 +124,7 @@ impl Ahead {
             parts: VecDeque::new(),
             goal: 1,
             max,
-            stage: if max > 1 { Stage::Open } else { Stage::Settled },
+            stage: Stage::Open,
             arrived: Arc::default(),
             seen: 0,
             since: Instant::now(),
@@ -151,19 +157,29 @@ impl Ahead {
     pub(super) fn give_up(&mut self) {
         self.parts.clear();
         self.goal = 1;
-        self.stage = Stage::Settled;
+        self.settle();
     }
 
     /// Takes notice that a connection broke: perhaps there were too many of them.
     pub(super) fn slow_down(&mut self) {
         self.goal = (self.goal / 2).max(1);
-        self.stage = Stage::Settled;
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.stage = Stage::Settled {
+            since: Instant::now(),
+        };
     }
 
     /// Judges what happened, and asks for as many parts as there should be, from `next` on if there are none yet.
     /// `total` is how many bytes there are.
     pub(super) fn tend(&mut self, origin: &Origin, total: u64, next: u64) {
-        if self.since.elapsed() >= WINDOW {
+        let due = match self.stage {
+            Stage::Trying { .. } => TRIAL,
+            _ => WINDOW,
+        };
+        if self.max > 1 && self.since.elapsed() >= due {
             self.judge(total);
         }
         if self.goal > 1 {
@@ -215,7 +231,9 @@ impl Ahead {
         let starved = self.waited * 2 > elapsed;
         (self.seen, self.since, self.waited) = (arrived, Instant::now(), Duration::ZERO);
         match self.stage {
-            Stage::Open if starved && left > rate * WORTHWHILE.as_secs_f64() => {
+            Stage::Open
+                if starved && self.goal < self.max && left > rate * WORTHWHILE.as_secs_f64() =>
+            {
                 self.goal = (self.goal * 2).min(self.max);
                 self.stage = Stage::Settling {
                     before: rate,
@@ -228,14 +246,11 @@ impl Ahead {
                 self.stage = Stage::Trying { before };
             }
             Stage::Trying { before } if !starved || rate > before * 1.1 => {
-                self.stage = if self.goal < self.max {
-                    Stage::Open
-                } else {
-                    Stage::Settled
-                };
+                self.stage = Stage::Open;
             }
             Stage::Trying { .. } => self.slow_down(),
-            Stage::Open | Stage::Settling { .. } | Stage::Settled => {}
+            Stage::Settled { since } if since.elapsed() > REST => self.stage = Stage::Open,
+            Stage::Open | Stage::Settling { .. } | Stage::Settled { .. } => {}
         }
     }
 
