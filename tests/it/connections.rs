@@ -185,5 +185,5 @@ fn a_storage_url_that_expires_meanwhile_is_renewed() {
     );
     server.serve("/new?sig=2", limited(Reply::ranged(&content, "one")));
     expect_content(&server, &content).expect_not_in_stderr(&["sig="]);
-    assert_eq!(server.count("/a"), 2);
+    assert!(server.count("/a") >= 2);
 }

@@ -297,17 +297,17 @@ fn a_transfer_that_crawls_is_broken_off_and_goes_on_elsewhere() {
 }
 
 /// What may go wrong with one answer.
-fn any_reply(content: Vec<u8>, other: Vec<u8>) -> impl Strategy<Value = Reply> {
+fn any_reply(content: &[u8], other: &[u8]) -> impl Strategy<Value = Reply> + use<> {
     let size = content.len();
     let body = prop_oneof![
-        8 => Just(Reply::ranged(&content, "one")),
-        1 => Just(Reply::ok(&content)),
-        1 => Just(Reply::ranged(&content, "two")),
-        1 => Just(Reply::ranged(&other, "two")),
-        1 => Just(Reply::ranged(&other, "one")),
+        8 => Just(Reply::ranged(content, "one")),
+        1 => Just(Reply::ok(content)),
+        1 => Just(Reply::ranged(content, "two")),
+        1 => Just(Reply::ranged(other, "two")),
+        1 => Just(Reply::ranged(other, "one")),
         1 => Just(Reply::ranged(&content[..size / 2], "one")),
-        1 => Just(Reply::ok(&content).chunked()),
-        1 => Just(Reply::gzipped(&content).header("ETag", "\"one\"").with_ranges()),
+        1 => Just(Reply::ok(content).chunked()),
+        1 => Just(Reply::gzipped(content).header("ETag", "\"one\"").with_ranges()),
     ];
     let broken = (body, 0..size, 0..8).prop_map(|(reply, at, fault)| match fault {
         0 | 1 => reply.cut_after(at),
@@ -335,7 +335,7 @@ fn any_network_brings_the_exact_content_or_an_error() {
         rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::default()
     };
-    let scripts = prop::collection::vec(any_reply(content.clone(), other), 1..8);
+    let scripts = prop::collection::vec(any_reply(&content, &other), 1..8);
     TestRunner::new(config)
         .run(&scripts, |replies| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
