@@ -1,39 +1,47 @@
-//! [`Sha256Digest`]: a SHA-256 value, parsed from and shown as 64 hex digits.
+//! [`Sha256Digest`] and [`Sha512Digest`]: values of a hash, parsed from and shown as hex digits.
 
 use std::{fmt, str::FromStr};
 
 /// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sha256Digest([u8; 32]);
+pub type Sha256Digest = Sha2Digest<32>;
 
-/// The text is not 64 hexadecimal digits.
+/// A SHA-512 digest.
+pub type Sha512Digest = Sha2Digest<64>;
+
+/// A digest of the SHA-2 family, which is named after its length.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha2Digest<const BYTES: usize>([u8; BYTES]);
+
+/// The text is not as many hexadecimal digits as a digest has.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a SHA-256: expected 64 hexadecimal digits, got {} characters", text.chars().count())]
+#[error("`{text}` is not a SHA-{}: expected {} hexadecimal digits, got {} characters", bytes * 8, bytes * 2, text.chars().count())]
 pub struct ParseDigestError {
     text: String,
+    bytes: usize,
 }
 
-impl Sha256Digest {
-    /// Wraps the 32 bytes of a finished hash.
+impl<const BYTES: usize> Sha2Digest<BYTES> {
+    /// Wraps the bytes of a finished hash.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub fn from_bytes(bytes: [u8; BYTES]) -> Self {
         Self(bytes)
     }
 }
 
-impl FromStr for Sha256Digest {
+impl<const BYTES: usize> FromStr for Sha2Digest<BYTES> {
     type Err = ParseDigestError;
 
     /// Accepts upper and lower case. The Python tool compares strings, so that upper case never matches.
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         let malformed = || ParseDigestError {
             text: text.escape_debug().to_string(),
+            bytes: BYTES,
         };
         let digits = text.as_bytes();
-        if digits.len() != 64 {
+        if digits.len() != 2 * BYTES {
             return Err(malformed());
         }
-        let mut bytes = [0; 32];
+        let mut bytes = [0; BYTES];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             for digit in pair {
                 let value = char::from(*digit).to_digit(16).ok_or_else(malformed)?;
@@ -44,13 +52,13 @@ impl FromStr for Sha256Digest {
     }
 }
 
-impl fmt::Display for Sha256Digest {
+impl<const BYTES: usize> fmt::Display for Sha2Digest<BYTES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl fmt::Debug for Sha256Digest {
+impl<const BYTES: usize> fmt::Debug for Sha2Digest<BYTES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -58,7 +66,7 @@ impl fmt::Debug for Sha256Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::Sha256Digest;
+    use super::{Sha256Digest, Sha512Digest};
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -81,5 +89,16 @@ mod tests {
             let err = text.parse::<Sha256Digest>().unwrap_err().to_string();
             assert!(err.contains(&format!("`{text}`")), "{err}");
         }
+    }
+
+    #[test]
+    fn a_sha_512_has_128_digits() {
+        let hex = HEX.repeat(2);
+        assert_eq!(hex.parse::<Sha512Digest>().unwrap().to_string(), hex);
+        let err = HEX.parse::<Sha512Digest>().unwrap_err().to_string();
+        assert!(
+            err.ends_with("is not a SHA-512: expected 128 hexadecimal digits, got 64 characters"),
+            "{err}"
+        );
     }
 }

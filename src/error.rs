@@ -3,7 +3,7 @@
 //! Two decisions are taken here and nowhere else: whether another attempt can help ([`Error::retry`]) and which exit
 //! code a failure has ([`Error::kind`]).
 
-use crate::{digest::Sha256Digest, safe_url::SafeUrl, size::ByteSize};
+use crate::{safe_url::SafeUrl, size::ByteSize};
 use std::{io, path::PathBuf, time::Duration};
 
 /// The library's result.
@@ -131,15 +131,17 @@ pub enum Error {
     },
     /// The whole has the wrong digest. The wording is the Python tool's.
     #[error(
-        "sha256 mismatch on {url}: wanted {expected}; got {actual} ({received} bytes received)"
+        "{algorithm} mismatch on {url}: wanted {expected}; got {actual} ({received} bytes received)"
     )]
     Digest {
         /// The URL asked for.
         url: SafeUrl,
+        /// `sha256` or `sha512`.
+        algorithm: &'static str,
         /// The expected digest.
-        expected: Sha256Digest,
+        expected: String,
         /// The digest of what was received.
-        actual: Sha256Digest,
+        actual: String,
         /// The received size in bytes: tells truncation from tampering.
         received: u64,
     },
@@ -147,6 +149,14 @@ pub enum Error {
     #[error("{url} {problem}")]
     ChainOfTrust {
         /// Where the chain of trust came from.
+        url: SafeUrl,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What a server promises of its content is not enough, or contradicts what is known.
+    #[error("{url} {problem}")]
+    Unverifiable {
+        /// Who promises it.
         url: SafeUrl,
         /// What is wrong with it.
         problem: String,
@@ -295,6 +305,7 @@ impl Error {
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::ChainOfTrust { .. }
+            | Self::Unverifiable { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }
             | Self::GaveUp { .. }
@@ -320,7 +331,8 @@ impl Error {
             Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. }
-            | Self::ChainOfTrust { .. } => Kind::Integrity,
+            | Self::ChainOfTrust { .. }
+            | Self::Unverifiable { .. } => Kind::Integrity,
             Self::Archive { .. } => Kind::Archive,
             Self::Fs { .. } => Kind::FileSystem,
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
@@ -365,6 +377,7 @@ impl Error {
             | Self::Slow { .. }
             | Self::Changed { .. }
             | Self::Truncated { .. }
+            | Self::Unverifiable { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }
             | Self::OutOfTime { .. }

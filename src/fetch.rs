@@ -195,10 +195,10 @@ enum Moved {
 impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
     /// Returns what arrived, when its last byte did, and what became of it.
     async fn run(mut self) -> Result<(Verified, Instant, Staged)> {
-        let mut verifier = Verifier::default();
+        let mut verifier = Verifier::new(self.expected);
         let failed = match self.pump(&mut verifier).await {
             Ok(Moved::UntilRefused) => return Err(self.blame(verifier).await),
-            Ok(Moved::Whole) => match verifier.finish(self.expected, self.body.url()) {
+            Ok(Moved::Whole) => match verifier.finish(self.body.url()) {
                 Ok(content) => {
                     let last_byte = Instant::now();
                     self.feeder.end().await;
@@ -248,10 +248,7 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
                 Err(err) => return err,
             }
         }
-        verifier
-            .finish(self.expected, self.body.url())
-            .err()
-            .unwrap_or(refusal)
+        verifier.finish(self.body.url()).err().unwrap_or(refusal)
     }
 }
 

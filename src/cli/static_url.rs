@@ -74,6 +74,7 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
     let expected = Expected {
         sha256: Some(sha256),
         size: Some(args.size).filter(|&size| size > 0),
+        ..Expected::default()
     };
     Ok(Request {
         name: SafeUrl::from(&url).to_string(),

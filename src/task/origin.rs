@@ -144,6 +144,7 @@ impl Tasks {
         let mut expected = Expected {
             sha256: entry.sha256,
             size: entry.size,
+            ..Expected::default()
         };
         if entry.verify_hash {
             let chain = self.chain(&entry.task);
