@@ -54,6 +54,8 @@ pub enum Error {
         answer: Option<String>,
         /// The wait the server asked for.
         retry_after: Option<Duration>,
+        /// Whether another answer had named the URL just before, as a redirect does: it may have expired.
+        handed_out: bool,
     },
     /// A redirect that must not or cannot be followed.
     #[error("{url} redirects {problem}")]
@@ -231,7 +233,7 @@ pub(crate) fn chain(err: &dyn std::error::Error) -> String {
 pub enum Retry {
     /// The cause may pass: try until the budget is used up.
     Soon,
-    /// A stale cache may be the cause: try once more, from zero.
+    /// A stale cache or an expired URL may be the cause: try once more, from zero.
     Once,
     /// Nothing changes by asking again.
     Never,
@@ -295,7 +297,15 @@ impl Error {
                 code: 408 | 425 | 429 | 500..,
                 ..
             } => Retry::Soon,
-            Self::AnnouncedSize { .. } | Self::Size { .. } | Self::Digest { .. } => Retry::Once,
+            // How a storage says that the signature in its URL has expired, or that it was too slow to be asked.
+            Self::Status {
+                code: 400 | 403,
+                handed_out: true,
+                ..
+            }
+            | Self::AnnouncedSize { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. } => Retry::Once,
             Self::Fetch { source, .. } => source.retry(),
             Self::Usage { .. }
             | Self::Http {
@@ -416,6 +426,7 @@ mod tests {
             code,
             answer: None,
             retry_after: None,
+            handed_out: false,
         }
     }
 
@@ -426,6 +437,14 @@ mod tests {
         }
         for code in [400, 401, 403, 404, 410, 416, 424] {
             assert_eq!(status(code).retry(), Retry::Never, "{code}");
+        }
+        for code in [400, 403, 404] {
+            let mut refused = status(code);
+            if let Error::Status { handed_out, .. } = &mut refused {
+                *handed_out = true;
+            }
+            let once = code != 404;
+            assert_eq!(refused.retry() == Retry::Once, once, "{code}");
         }
     }
 

@@ -109,6 +109,7 @@ impl Attempt<'_> {
             Download::open(&self.context.client, &self.request.source, self.attempts),
             self.expected.get_or_try_init(|| (self.request.expected)())
         )?;
+        let expected = &expected.and(body.promised(), body.url())?;
         expected.check_announced(body.url(), body.length(), body.cache_status())?;
         self.observer.on_event(&Event::Started {
             url: body.url(),

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     fetch::{Context, Request, fetch, placing_slots},
     fs::{self, Staging},
-    http::{Client, Remote, Source},
+    http::{Address, Client, Source},
     observe::Event,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
@@ -78,7 +78,10 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
     };
     Ok(Request {
         name: SafeUrl::from(&url).to_string(),
-        source: Source::Url(Remote { url, headers }),
+        source: Source::Url(Box::new(Address {
+            headers,
+            ..Address::from(url)
+        })),
         expected: expected.known(),
         placing,
         file_name: file_name.to_owned(),

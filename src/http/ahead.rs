@@ -7,11 +7,7 @@
 
 use crate::{
     error::Result,
-    http::{
-        Client, Remote,
-        body::Place,
-        client::{Ask, Part},
-    },
+    http::part::{Ask, Divisible},
 };
 use bytes::Bytes;
 use std::{
@@ -49,13 +45,6 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// A silence after which another connection is asked for what one does not bring, while others bring much.
 const SILENCE: Duration = Duration::from_millis(100);
-
-/// Where parts come from.
-pub(super) struct Origin {
-    pub(super) client: Client,
-    pub(super) remote: Remote,
-    pub(super) place: Place,
-}
 
 /// A part on its way, on a task of its own, or waiting for its turn.
 pub(super) struct Arriving {
@@ -174,7 +163,7 @@ impl Ahead {
 
     /// Judges what happened, and asks for as many parts as there should be, from `next` on if there are none yet.
     /// `total` is how many bytes there are.
-    pub(super) fn tend(&mut self, origin: &Origin, total: u64, next: u64) {
+    pub(super) fn tend(&mut self, content: &Arc<Divisible>, total: u64, next: u64) {
         let due = match self.stage {
             Stage::Trying { .. } => TRIAL,
             _ => WINDOW,
@@ -183,24 +172,24 @@ impl Ahead {
             self.judge(total);
         }
         if self.goal > 1 {
-            self.fill(origin, total, next);
+            self.fill(content, total, next);
         }
     }
 
-    fn fill(&mut self, origin: &Origin, total: u64, next: u64) {
+    fn fill(&mut self, content: &Arc<Divisible>, total: u64, next: u64) {
         if self.parts.iter().any(Arriving::has_failed) {
             self.slow_down();
         }
         let mut running = 1 + self.parts.iter().filter(|part| part.is_running()).count();
         while running < self.goal {
             let start = self.parts.back().map_or(next, |part| part.end);
-            let room = origin.client.room_for_part().filter(|_| start < total);
+            let room = content.client.room_for_part().filter(|_| start < total);
             let Some(room) = room else {
                 break;
             };
             let end = (start + PART).min(total);
             self.parts
-                .push_back(begin(origin, start, end, &self.arrived, room));
+                .push_back(begin(content, start, end, &self.arrived, room));
             running += 1;
         }
         if self.parts.is_empty() && matches!(self.stage, Stage::Settling { .. }) {
@@ -268,7 +257,7 @@ impl Ahead {
 
 /// Begins to fetch a part.
 fn begin(
-    origin: &Origin,
+    content: &Arc<Divisible>,
     start: u64,
     end: u64,
     all: &Arc<AtomicU64>,
@@ -277,20 +266,11 @@ fn begin(
     let (sender, chunks) = mpsc::unbounded_channel();
     let arrived = Arc::new(AtomicU64::new(0));
     let task = {
-        let (client, remote, place) = (
-            origin.client.clone(),
-            origin.remote.clone(),
-            origin.place.clone(),
-        );
+        let content = Arc::clone(content);
         let counters = [Arc::clone(&arrived), Arc::clone(all)];
         async move {
-            let part = Part {
-                place: &place,
-                start,
-                end: Some(end),
-            };
             let fetched = async {
-                let (_, mut body) = client.get_part(&remote, part, Ask::Location).await?;
+                let (_, mut body) = content.get(start, Some(end), Ask::Location).await?;
                 while let Some(chunk) = body.next().await? {
                     for counter in &counters {
                         counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);

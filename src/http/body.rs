@@ -3,19 +3,20 @@
 use crate::{
     error::{Error, Result},
     fs,
-    http::{client::Settings, content_range::ContentRange, encoding, transport::transport_error},
+    http::{
+        Address, Settings, content_range::ContentRange, encoding, part::Place,
+        transport::transport_error,
+    },
     safe_url::SafeUrl,
     size::ByteSize,
+    verify::Expected,
 };
 use bytes::Bytes;
 use futures::{
     StreamExt, TryStreamExt,
     stream::{BoxStream, Stream},
 };
-use reqwest::{
-    Response,
-    header::{ACCEPT_RANGES, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED},
-};
+use reqwest::Response;
 use std::{
     io,
     path::Path,
@@ -40,58 +41,20 @@ pub struct Body {
     chunks: BoxStream<'static, io::Result<Bytes>>,
     pace: Pace,
     received: u64,
-}
-
-/// What it takes to ask for a part of the same content: where it is, and how to tell that it has not changed.
-#[derive(Clone)]
-pub(super) struct Place {
-    /// Where redirects led to.
-    pub(super) location: Url,
-    /// A strong `ETag`, or else `Last-Modified`.
-    pub(super) validator: HeaderValue,
-    /// The length of the whole in bytes, if it was announced.
-    pub(super) total: Option<u64>,
-    /// Whether the server says that it knows ranges of bytes.
-    pub(super) offers_ranges: bool,
-}
-
-impl Place {
-    /// Reads an answer. There is no place in content that is encoded on the way: a range would be one of the encoded
-    /// bytes, and nothing says that they are the same next time.
-    fn of(location: &Url, response: &Response) -> Option<Self> {
-        let headers = response.headers();
-        if headers.contains_key(CONTENT_ENCODING) {
-            return None;
-        }
-        Some(Self {
-            location: location.clone(),
-            validator: validator(headers)?.clone(),
-            total: response.content_length(),
-            offers_ranges: headers
-                .get(ACCEPT_RANGES)
-                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
-        })
-    }
-}
-
-/// Returns what `If-Range` may hold (RFC 9110, section 13.1.5): a weak tag says nothing about bytes.
-pub(super) fn validator(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers
-        .get(ETAG)
-        .filter(|tag| tag.as_bytes().starts_with(b"\""))
-        .or_else(|| headers.get(LAST_MODIFIED))
+    promised: Expected,
 }
 
 impl Body {
-    /// Takes over an answer with the whole content. `path` is the path of the URL asked for, before redirects: a name
-    /// that ends in `.gz` is the content's own compression, whatever the encoding says.
+    /// Takes over an answer with the whole content, which came from `location`. `asked` is the URL before redirects: a
+    /// name that ends in `.gz` is the content's own compression, whatever the encoding says.
     pub(super) fn whole(
-        url: SafeUrl,
-        path: &str,
-        location: &Url,
+        asked: &Url,
+        location: Address,
         response: Response,
         settings: &Settings,
     ) -> Self {
+        let url = SafeUrl::from(asked);
+        let promised = location.promised;
         let encoded = encoding::is_gzip(response.headers());
         let cache = response
             .headers()
@@ -101,7 +64,7 @@ impl Body {
         let place = Place::of(location, &response);
         let announced = response.content_length();
         let wire = count_wire(response.bytes_stream(), url.clone(), 0, announced);
-        let (chunks, length) = if encoded && !path.as_bytes().ends_with(b".gz") {
+        let (chunks, length) = if encoded && !asked.path().as_bytes().ends_with(b".gz") {
             (encoding::gunzip(wire, CHUNK), None)
         } else {
             (wire, announced)
@@ -113,17 +76,19 @@ impl Body {
             place,
             chunks,
             pace: Pace::new(settings),
+            promised,
             received: 0,
         }
     }
 
     /// Takes over an answer with a part of the content.
     pub(super) fn part(
-        url: SafeUrl,
+        asked: &Url,
         ContentRange { start, end, .. }: ContentRange,
         response: Response,
         settings: &Settings,
     ) -> Self {
+        let url = SafeUrl::from(asked);
         let chunks = count_wire(response.bytes_stream(), url.clone(), start, Some(end));
         Self {
             url,
@@ -133,6 +98,7 @@ impl Body {
             chunks,
             pace: Pace::new(settings),
             received: 0,
+            promised: Expected::default(),
         }
     }
 
@@ -164,7 +130,14 @@ impl Body {
             chunks,
             pace: Pace::new(&Settings::without_limits()),
             received: 0,
+            promised: Expected::default(),
         })
+    }
+
+    /// Returns what is promised of the content beside its length; it is for the reader to check.
+    #[must_use]
+    pub fn promised(&self) -> &Expected {
+        &self.promised
     }
 
     /// Returns the URL asked for.

@@ -4,37 +4,29 @@
 use crate::{
     error::{Error, Result},
     http::{
-        Body,
-        body::{Place, validator},
-        content_range::ContentRange,
-        dns, encoding, proxy, tls,
+        Address, Answer, Body, Header, dns,
+        part::{Ask, Part, check_part},
+        proxy,
+        refusal::refusal,
+        tls,
         transport::transport_error,
     },
     safe_url::SafeUrl,
     size::ByteSize,
 };
 use reqwest::{
-    Response, StatusCode,
+    Method, RequestBuilder, Response, StatusCode,
     header::{
-        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
-        IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_RANGE, LOCATION,
+        RANGE,
     },
 };
-use std::{
-    io,
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 /// Redirects followed for one request, as the Python tool does.
 const MAX_REDIRECTS: usize = 10;
-
-/// How much of an error's body is read for its message, in bytes.
-const MAX_ANSWER: usize = 16 * 1024;
 
 /// What a server may send of one answer before it is read, over HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
@@ -80,54 +72,13 @@ impl Default for Settings {
     }
 }
 
-/// A request header a caller asked for, such as `Authorization: token`. Sent to the origin of the URL it was given
-/// for, and never to another one that it redirects to.
-#[derive(Clone)]
-pub struct Header {
-    name: HeaderName,
-    value: HeaderValue,
-}
-
-impl FromStr for Header {
-    type Err = Error;
-
-    /// Parses `Key: value`. The value may hold colons.
-    fn from_str(text: &str) -> Result<Self> {
-        let malformed = |problem: &str| Error::Usage {
-            what: format!(
-                "malformed header `{}`: {problem}",
-                text.split(':').next().unwrap_or_default().escape_debug()
-            ),
-            hint: Some("give headers as `Key: value`".into()),
-        };
-        let (name, value) = text
-            .split_once(':')
-            .ok_or_else(|| malformed("there is no colon"))?;
-        let name = HeaderName::from_str(name.trim())
-            .map_err(|_invalid| malformed("the name has characters that cannot be sent"))?;
-        let mut value = HeaderValue::from_str(value.trim())
-            .map_err(|_invalid| malformed("the value has characters that cannot be sent"))?;
-        value.set_sensitive(true);
-        Ok(Self { name, value })
-    }
-}
-
 /// Where content comes from.
 #[derive(Clone)]
 pub enum Source {
     /// A server.
-    Url(Remote),
+    Url(Box<Address>),
     /// A local file, which is read like a download.
     File(PathBuf),
-}
-
-/// Content on a server.
-#[derive(Clone)]
-pub struct Remote {
-    /// Asked with GET.
-    pub url: Url,
-    /// Sent along, to the origin of `url` only.
-    pub headers: Vec<Header>,
 }
 
 /// The HTTP client of a run. Cheap to clone; clones share connections.
@@ -140,23 +91,6 @@ pub struct Client {
     settings: Settings,
     /// Parts that are in memory before their turn, in the whole run.
     parts: Arc<Semaphore>,
-}
-
-/// Which bytes of some content to ask for.
-pub(super) struct Part<'a> {
-    pub(super) place: &'a Place,
-    pub(super) start: u64,
-    /// Exclusive; to the end if there is none.
-    pub(super) end: Option<u64>,
-}
-
-/// Whom to ask for a part.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// The URL of the source, which may lead elsewhere now: what it led to may have expired.
-    Source,
-    /// Where it led to, over a connection of its own.
-    Location,
 }
 
 impl Client {
@@ -204,26 +138,20 @@ impl Client {
     /// As [`Client::get`], or [`Error::Fs`].
     pub async fn open(&self, source: &Source) -> Result<Body> {
         match source {
-            Source::Url(remote) => self.get(remote).await,
+            Source::Url(address) => self.get(address).await,
             Source::File(path) => Body::open(path).await,
         }
     }
 
-    /// Returns the body of the answer that redirects lead to, undecoded but for `Content-Encoding`.
+    /// Requests content and returns the body of the answer that redirects and detours lead to, undecoded but for
+    /// `Content-Encoding`.
     ///
     /// # Errors
-    /// [`Error::Http`], [`Error::Status`], [`Error::Redirect`] and [`Error::Stalled`].
-    pub async fn get(&self, remote: &Remote) -> Result<Body> {
-        let (location, response) = self
-            .follow(&self.shared, remote, &remote.url, &HeaderMap::new())
-            .await?;
-        Ok(Body::whole(
-            SafeUrl::from(&remote.url),
-            remote.url.path(),
-            &location,
-            response,
-            &self.settings,
-        ))
+    /// [`Error::Http`], [`Error::Status`], [`Error::Redirect`] and [`Error::Stalled`]; what signs or knows a detour may
+    /// have others.
+    pub async fn get(&self, asked: &Address) -> Result<Body> {
+        let (location, response) = self.follow(&self.shared, asked, &HeaderMap::new()).await?;
+        Ok(Body::whole(&asked.url, location, response, &self.settings))
     }
 
     /// Returns a part of some content that is still the same, and where it came from.
@@ -232,27 +160,26 @@ impl Client {
     /// As [`Client::get`]; [`Error::Changed`] when the server sends anything but that part.
     pub(super) async fn get_part(
         &self,
-        remote: &Remote,
+        asked: &Address,
         part: Part<'_>,
         ask: Ask,
-    ) -> Result<(Url, Body)> {
+    ) -> Result<(Address, Body)> {
         let Part { place, start, end } = part;
         let last = end.map_or_else(String::new, |end| (end - 1).to_string());
         let range = HeaderValue::from_str(&format!("bytes={start}-{last}"))
             .map_err(|err| Error::usage(err.to_string()))?;
         let conditions =
             HeaderMap::from_iter([(RANGE, range), (IF_RANGE, place.validator.clone())]);
-        let (client, from) = match ask {
-            Ask::Source => (&self.shared, &remote.url),
-            Ask::Location => (&self.single, &place.location),
+        let client = match ask {
+            Ask::Source => &self.shared,
+            Ask::Location => &self.single,
         };
-        let url = SafeUrl::from(&remote.url);
         let changed = |problem| Error::Changed {
-            url: url.clone(),
+            url: SafeUrl::from(&asked.url),
             offset: start,
             problem,
         };
-        let (location, response) = match self.follow(client, remote, from, &conditions).await {
+        let (location, response) = match self.follow(client, asked, &conditions).await {
             Ok(answer) => answer,
             Err(Error::Status { code: 416, .. }) => {
                 return Err(changed("it is shorter now".into()));
@@ -260,7 +187,24 @@ impl Client {
             Err(err) => return Err(err),
         };
         let range = check_part(&response, place, start, end).map_err(changed)?;
-        Ok((location, Body::part(url, range, response, &self.settings)))
+        let body = Body::part(&asked.url, range, response, &self.settings);
+        Ok((location, body))
+    }
+
+    /// Sends JSON with PUT and returns the body of the answer. Redirects are not followed.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put_json(&self, address: &Address, json: String) -> Result<Body> {
+        let url = &address.url;
+        let headers = headers(&Method::PUT, address)?;
+        let request = self.shared.put(url.clone()).headers(headers);
+        let request = request.header(CONTENT_TYPE, "application/json").body(json);
+        let response = self.send(url, request).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(address, response).await);
+        }
+        Ok(Body::whole(url, address.clone(), response, &self.settings))
     }
 
     /// Returns the limits of its connections.
@@ -273,56 +217,53 @@ impl Client {
         Arc::clone(&self.parts).try_acquire_owned().ok()
     }
 
-    /// Asks `from`, and whom it redirects to, until there is an answer that is none. Headers that are the caller's go
-    /// to the origin of the source only.
+    /// Asks for content until there is an answer that leads nowhere else; returns where that came from. What belongs to
+    /// an address stays with its origin: once left, a redirect back to it is not trusted either.
     async fn follow(
         &self,
         client: &reqwest::Client,
-        remote: &Remote,
-        from: &Url,
+        asked: &Address,
         conditions: &HeaderMap,
-    ) -> Result<(Url, Response)> {
-        let mut here = from.clone();
+    ) -> Result<(Address, Response)> {
+        let mut here = asked.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut headers = conditions.clone();
-            if here.origin() == remote.url.origin() {
-                headers.extend(
-                    remote
-                        .headers
-                        .iter()
-                        .map(|header| (header.name.clone(), header.value.clone())),
-                );
+            let mut headers = headers(&Method::GET, &here)?;
+            headers.extend(conditions.clone());
+            let request = client.get(here.url.clone()).headers(headers);
+            let response = self.send(&here.url, request).await?;
+            if let Some(next) = self.detour(&here, &response).await? {
+                check_followable(&here.url, &next.url)?;
+                here = next;
+            } else if response.status().is_success() {
+                return Ok((here, response));
+            } else if is_redirect(response.status()) {
+                let target = redirect_target(&here.url, &response)?;
+                here = here.redirected(target);
+            } else {
+                return Err(self.refusal(&here, response).await);
             }
-            let response = self.request(client, &here, headers).await?;
-            if !is_redirect(response.status()) {
-                return if response.status().is_success() {
-                    Ok((here, response))
-                } else {
-                    Err(self.refusal(&here, response).await)
-                };
-            }
-            here = redirect_target(&here, &response)?;
         }
         Err(Error::Redirect {
-            url: SafeUrl::from(from),
+            url: SafeUrl::from(&asked.url),
             problem: format!("more than {MAX_REDIRECTS} times"),
         })
     }
 
-    async fn request(
-        &self,
-        client: &reqwest::Client,
-        url: &Url,
-        mut headers: HeaderMap,
-    ) -> Result<Response> {
-        // Artifacts may be stored gzip-encoded and are then served so, whatever was asked for; asking for it keeps
-        // storage front ends from decoding on the fly (taskcluster/taskgraph#992).
-        headers
-            .entry(ACCEPT_ENCODING)
-            .or_insert(HeaderValue::from_static("gzip"));
+    async fn detour(&self, here: &Address, response: &Response) -> Result<Option<Address>> {
+        let answer = Answer {
+            status: response.status().as_u16(),
+            headers: response.headers(),
+        };
+        match &here.detour {
+            Some(detour) => detour.after(answer, self).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response> {
         let shown = SafeUrl::from(url);
         let after = self.settings.stall_timeout;
-        match tokio::time::timeout(after, client.get(url.clone()).headers(headers).send()).await {
+        match tokio::time::timeout(after, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(err)) => Err(transport_error(shown, err)),
             Err(_elapsed) => Err(Error::Stalled {
@@ -333,57 +274,29 @@ impl Client {
         }
     }
 
-    /// Turns an answer that is neither content nor redirect into an error, with the human part of its body.
-    async fn refusal(&self, url: &Url, response: Response) -> Error {
-        let status = response.status();
-        let retry_after = retry_after(response.headers(), SystemTime::now());
-        let answer = tokio::time::timeout(self.settings.stall_timeout, read_some(response))
-            .await
-            .unwrap_or_default();
-        Error::Status {
-            url: SafeUrl::from(url),
-            status: status.to_string(),
-            code: status.as_u16(),
-            answer: human_text(&answer),
-            retry_after,
-        }
+    async fn refusal(&self, address: &Address, response: Response) -> Error {
+        let patience = self.settings.stall_timeout;
+        refusal(&address.url, response, address.handed_out, patience).await
     }
 }
 
-/// Returns which bytes an answer holds, if they are those from `start` to `end` of the content at `place`; else what is
-/// wrong with it.
-fn check_part(
-    response: &Response,
-    place: &Place,
-    start: u64,
-    end: Option<u64>,
-) -> std::result::Result<ContentRange, String> {
-    let headers = response.headers();
-    let same = validator(headers).map(|now| *now == place.validator);
-    match (response.status(), same) {
-        (_, Some(false)) => return Err("it has changed".into()),
-        (StatusCode::PARTIAL_CONTENT, _) => {}
-        (_, Some(true)) => return Err("the server sends the whole again".into()),
-        (_, None) => return Err("the server does not say whether it has changed".into()),
+/// Returns what every request has, and what belongs to the address.
+fn headers(method: &Method, address: &Address) -> Result<HeaderMap> {
+    // Artifacts may be stored gzip-encoded and are then served so, whatever was asked for; asking for it keeps
+    // storage front ends from decoding on the fly (taskcluster/taskgraph#992).
+    let mut map = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+    for Header { name, value } in &address.headers {
+        map.insert(name, value.clone());
     }
-    if headers.contains_key(CONTENT_ENCODING) {
-        return Err("it is encoded now".into());
+    if let Some(authorize) = &address.authorize {
+        let text = authorize.authorization(method.as_str(), &address.url)?;
+        let mut value = HeaderValue::from_str(&text).map_err(|_secret| {
+            Error::usage("the credentials have characters that cannot be sent")
+        })?;
+        value.set_sensitive(true);
+        map.insert(AUTHORIZATION, value);
     }
-    let range = headers
-        .get(CONTENT_RANGE)
-        .and_then(|value| ContentRange::parse(value.to_str().ok()?))
-        .ok_or("the server does not say which part it sends")?;
-    let total = place.total.or(range.total);
-    let expected = ContentRange {
-        start,
-        end: end.or(total).unwrap_or(range.end),
-        total: range.total.and(total),
-    };
-    if range == expected {
-        Ok(range)
-    } else {
-        Err(format!("the server sends {range}, not {expected}"))
-    }
+    Ok(map)
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -403,142 +316,16 @@ fn redirect_target(from: &Url, response: &Response) -> Result<Url> {
         .map_err(io::Error::other)
         .and_then(|text| from.join(text).map_err(io::Error::other))
         .map_err(|err| refused(format!("to something that is not a URL: {err}")))?;
+    check_followable(from, &target)?;
+    Ok(target)
+}
+
+fn check_followable(from: &Url, target: &Url) -> Result<()> {
     match target.scheme() {
-        "http" | "https" if target.has_host() => Ok(target),
-        scheme => Err(refused(format!(
-            "to a `{scheme}:` URL, which is not http or https"
-        ))),
-    }
-}
-
-/// Reads the beginning of a body; what cannot be read is left out.
-async fn read_some(mut response: Response) -> Vec<u8> {
-    let encoded = encoding::is_gzip(response.headers());
-    let mut body = Vec::new();
-    while body.len() < MAX_ANSWER
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        body.extend_from_slice(&chunk);
-    }
-    body.truncate(MAX_ANSWER);
-    if encoded {
-        body = encoding::gunzip_some(&body, MAX_ANSWER as u64);
-    }
-    body
-}
-
-/// Returns what an error's body says to people: `message` and `reason` of the Taskcluster API's JSON (before its
-/// `---` separator), or the first line of other text that is not HTML.
-fn human_text(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct ApiError {
-        message: Option<String>,
-        reason: Option<String>,
-    }
-    let text = String::from_utf8_lossy(body);
-    let text = match serde_json::from_slice::<ApiError>(body) {
-        Ok(ApiError { message, reason }) => {
-            let message = message
-                .as_deref()
-                .map(|text| text.split("\n---").next().unwrap_or_default().trim());
-            [reason.as_deref(), message]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(": ")
-        }
-        Err(_) if text.trim_start().starts_with('<') => String::new(),
-        Err(_) => text
-            .trim()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect(),
-    };
-    let shown: String = text
-        .trim()
-        .replace('\n', " ")
-        .escape_debug()
-        .to_string()
-        .replace("\\\"", "\"")
-        .replace("\\'", "'");
-    (!shown.is_empty()).then_some(shown)
-}
-
-/// Reads `Retry-After` in either form: seconds or an HTTP date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    Some(
-        httpdate::parse_http_date(value)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Header, human_text, retry_after};
-    use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-    use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn header_values_may_hold_colons() {
-        let header: Header = "Authorization: Bearer a:b".parse().unwrap();
-        assert_eq!(
-            (header.name.as_str(), header.value.as_bytes()),
-            ("authorization", &b"Bearer a:b"[..])
-        );
-    }
-
-    #[test]
-    fn malformed_headers_are_named_without_their_value() {
-        for text in ["no colon", "bad name: x", "X: secret\nY: z"] {
-            let err = text.parse::<Header>().err().unwrap().to_string();
-            assert!(
-                err.starts_with("malformed header `") && !err.contains("secret"),
-                "{err}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_human_part_of_an_error_is_found_and_escaped() {
-        let api = br#"{"code":"ResourceNotFound","message":"Artifact not found\n\n---\n\n* method: x","requestInfo":{}}"#;
-        assert_eq!(human_text(api).unwrap(), "Artifact not found");
-        let error = br#"{"reason":"file-missing-on-worker","message":"no \u001b[31mfile"}"#;
-        assert_eq!(
-            human_text(error).unwrap(),
-            "file-missing-on-worker: no \\u{1b}[31mfile"
-        );
-        assert_eq!(human_text(b"<html>Bad Gateway</html>"), None);
-        assert_eq!(
-            human_text(b"plain \"words\"\nmore").unwrap(),
-            "plain \"words\""
-        );
-        assert_eq!(human_text(b""), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let read = |value: &str| {
-            retry_after(
-                &HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]),
-                now,
-            )
-        };
-        assert_eq!(read("17"), Some(Duration::from_secs(17)));
-        assert_eq!(
-            read("Tue, 14 Nov 2023 22:13:50 GMT"),
-            Some(Duration::from_secs(30))
-        );
-        assert_eq!(read("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(read("soon"), None);
+        "http" | "https" if target.has_host() => Ok(()),
+        scheme => Err(Error::Redirect {
+            url: SafeUrl::from(from),
+            problem: format!("to a `{scheme}:` URL, which is not http or https"),
+        }),
     }
 }

@@ -8,13 +8,15 @@ use crate::{
     error::{Error, Result},
     http::{
         Attempts, Body, Client, Source,
-        ahead::{Ahead, Arriving, Origin, PART, WINDOW},
-        client::{Ask, Part},
+        ahead::{Ahead, Arriving, PART, WINDOW},
+        part::{Ask, Divisible},
     },
     observe::Event,
     safe_url::SafeUrl,
+    verify::Expected,
 };
 use bytes::Bytes;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The body of one source, resumed where it breaks.
@@ -22,9 +24,10 @@ pub struct Download<'a> {
     url: SafeUrl,
     length: Option<u64>,
     cache: Option<String>,
+    promised: Expected,
     lead: Lead,
     /// What is needed to ask for parts, if the server can be trusted with that.
-    origin: Option<Origin>,
+    content: Option<Arc<Divisible>>,
     offset: u64,
     ahead: Ahead,
     attempts: &'a Attempts<'a>,
@@ -62,17 +65,17 @@ impl<'a> Download<'a> {
         attempts: &'a Attempts<'a>,
     ) -> Result<Self> {
         let body = client.open(source).await?;
-        let origin = match (source, body.place()) {
-            (Source::Url(remote), Some(place)) => Some(Origin {
+        let content = match (source, body.place()) {
+            (Source::Url(address), Some(place)) => Some(Arc::new(Divisible {
                 client: client.clone(),
-                remote: remote.clone(),
+                source: (**address).clone(),
                 place: place.clone(),
-            }),
+            })),
             _ => None,
         };
-        let parallel = origin
+        let parallel = content
             .as_ref()
-            .is_some_and(|origin| origin.place.offers_ranges);
+            .is_some_and(|content| content.place.offers_ranges);
         let connections = if parallel {
             client.settings().connections
         } else {
@@ -82,11 +85,12 @@ impl<'a> Download<'a> {
             url: body.url().clone(),
             length: body.length(),
             cache: body.cache_status().map(str::to_owned),
+            promised: *body.promised(),
             lead: Lead::Body {
                 body: Box::new(body),
                 end: None,
             },
-            origin,
+            content,
             offset: 0,
             ahead: Ahead::new(connections),
             attempts,
@@ -111,6 +115,12 @@ impl<'a> Download<'a> {
     #[must_use]
     pub fn cache_status(&self) -> Option<&str> {
         self.cache.as_deref()
+    }
+
+    /// Returns what is promised of the content beside its length; it is for the reader to check.
+    #[must_use]
+    pub fn promised(&self) -> &Expected {
+        &self.promised
     }
 
     /// Returns the next chunk; `None` at the end.
@@ -166,11 +176,11 @@ impl<'a> Download<'a> {
                     Ok(None) => Step::End,
                     Err(cause) => Step::Broken(cause),
                 },
-                () = tokio::time::sleep(WINDOW), if self.origin.is_some() => {
+                () = tokio::time::sleep(WINDOW), if self.content.is_some() => {
                     self.ahead.waited(waiting.elapsed());
                     waiting = Instant::now();
-                    if let (Some(total), Some(origin)) = (self.length, &self.origin) {
-                        self.ahead.tend(origin, total, behind_lead);
+                    if let (Some(total), Some(content)) = (self.length, &self.content) {
+                        self.ahead.tend(content, total, behind_lead);
                     }
                     let brought = self.ahead.total_arrived() - before;
                     if self.replaced_at != Some(self.offset) && Ahead::outruns(begin.elapsed(), brought) {
@@ -203,8 +213,8 @@ impl<'a> Download<'a> {
             self.attempts.progress();
         }
         let behind_lead = self.behind_lead();
-        if let (Some(total), Some(origin)) = (self.length, &self.origin) {
-            self.ahead.tend(origin, total, behind_lead);
+        if let (Some(total), Some(content)) = (self.length, &self.content) {
+            self.ahead.tend(content, total, behind_lead);
         }
         chunk
     }
@@ -220,7 +230,7 @@ impl<'a> Download<'a> {
 
     /// Gets over a failure, if that is possible without starting over.
     async fn go_on(&mut self, mut cause: Error) -> Result<()> {
-        if self.origin.is_none() || self.offset == 0 {
+        if self.content.is_none() || self.offset == 0 {
             return Err(cause);
         }
         self.broken_at = Some(self.offset);
@@ -250,7 +260,7 @@ impl<'a> Download<'a> {
 
     /// Replaces the connection that is read by one that begins at the next byte.
     async fn reopen(&mut self, ask: Ask) -> Result<()> {
-        let Some(origin) = &mut self.origin else {
+        let Some(content) = &mut self.content else {
             return Err(Error::Truncated {
                 url: self.url.clone(),
                 received: self.offset,
@@ -258,13 +268,8 @@ impl<'a> Download<'a> {
             });
         };
         let end = self.ahead.start();
-        let part = Part {
-            place: &origin.place,
-            start: self.offset,
-            end,
-        };
-        let (location, body) = origin.client.get_part(&origin.remote, part, ask).await?;
-        origin.place.location = location;
+        let (location, body) = content.get(self.offset, end, ask).await?;
+        Arc::make_mut(content).place.location = location;
         self.lead = Lead::Body {
             body: Box::new(body),
             end,

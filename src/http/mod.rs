@@ -1,6 +1,7 @@
 //! HTTP: one client, bodies that are checked and decoded as they arrive, downloads that survive their connections, and
 //! the retry policy. The only room that names reqwest.
 
+mod address;
 mod ahead;
 mod body;
 mod client;
@@ -8,12 +9,17 @@ mod content_range;
 mod dns;
 mod download;
 mod encoding;
+mod header;
+mod part;
 mod proxy;
+mod refusal;
 mod retry;
 mod tls;
 mod transport;
 
+pub use address::{Address, Answer, Authorize, Detour};
 pub use body::Body;
-pub use client::{Client, Header, Remote, Settings, Source};
+pub use client::{Client, Settings, Source};
 pub use download::Download;
+pub use header::Header;
 pub use retry::{Attempts, RetryPolicy};

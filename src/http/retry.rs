@@ -206,6 +206,7 @@ mod tests {
             code,
             answer: None,
             retry_after,
+            handed_out: false,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     http::Body,
     safe_url::SafeUrl,
     task::id::ArtifactName,
+    verify::Verifier,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -37,7 +38,10 @@ impl ChainOfTrust {
     /// Reads and parses it.
     pub(super) async fn read(body: Body) -> Result<Self> {
         let url = body.url().clone();
+        let mut verifier = Verifier::new(body.promised());
         let content = body.read_all(LIMIT).await?;
+        verifier.update(&content);
+        verifier.finish(&url)?;
         let problem = |err: serde_json::Error| Error::ChainOfTrust {
             url: url.clone(),
             problem: format!("is not a chain of trust: {err}"),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    http::{Attempts, Client, Remote, RetryPolicy, Source},
+    http::{Attempts, Client, RetryPolicy, Source},
     observe::Observer,
     task::{
         chain_of_trust::{self, ChainOfTrust},
@@ -113,10 +113,9 @@ impl Tasks {
     /// [`Error::Usage`] for a private artifact when there is no proxy.
     pub fn source(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Source> {
         Ok(match &self.origin {
-            Origin::Queue(queue) => Source::Url(Remote {
-                url: queue.artifact_url(task, artifact)?,
-                headers: Vec::new(),
-            }),
+            Origin::Queue(queue) => {
+                Source::Url(Box::new(queue.artifact_url(task, artifact)?.into()))
+            }
             Origin::Store(root) => Source::File(
                 root.join("task")
                     .join(task.to_string())

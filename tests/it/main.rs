@@ -14,6 +14,7 @@ mod encoding;
 mod faults;
 mod hostile;
 mod names;
+mod private;
 mod python;
 mod readme;
 mod resume;

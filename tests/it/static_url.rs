@@ -423,6 +423,10 @@ fn headers_are_not_sent_back_after_leaving_the_origin() {
         .run()
         .expect_code(0);
     assert_eq!(other.requests()[0].header("x-token"), None);
+    let [_, back] = &origin.requests()[..] else {
+        panic!("not two requests: {:?}", origin.requests());
+    };
+    assert_eq!(back.header("x-token"), None, "where a stranger sends us");
 }
 
 #[test]

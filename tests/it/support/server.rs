@@ -294,12 +294,14 @@ impl Reply {
 /// One request as the server saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// Always `GET` so far.
+    /// Such as `GET`.
     pub(crate) method: String,
     /// The request target exactly as sent, with its query.
     pub(crate) path: String,
     /// In the order sent, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
+    /// What came with it, but for its last byte.
+    pub(crate) body: Vec<u8>,
     /// When its head was complete.
     pub(crate) at: Instant,
     /// Which connection of this server it came over, from 0.
@@ -314,9 +316,13 @@ impl Seen {
     }
 }
 
+/// Makes a reply from the request.
+type Replier = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     routes: BTreeMap<String, Vec<Reply>>,
+    repliers: BTreeMap<String, Replier>,
     used: BTreeMap<String, usize>,
     seen: Vec<Seen>,
     served: BTreeSet<String>,
@@ -403,6 +409,16 @@ impl Server {
             state.used.remove(path);
             state.routes.insert(path.to_owned(), replies);
         });
+    }
+
+    /// Answers `path` (with any query) as `reply` decides, which must not wait.
+    pub(crate) fn serve_by(
+        &self,
+        path: &str,
+        reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) {
+        self.shared
+            .update(|state| state.repliers.insert(path.to_owned(), Arc::new(reply)));
     }
 
     /// `http://127.0.0.1:PORT`, without a final slash.
@@ -526,7 +542,7 @@ fn converse(mut stream: TcpStream, connection: usize, shared: &Shared) -> io::Re
     while let Some(seen) = read_request(&mut stream, connection, shared)? {
         let path = seen.path.clone();
         let reply = shared.update(|state| {
-            let reply = next_reply(state, &path).for_request(&seen);
+            let reply = next_reply(state, &seen).for_request(&seen);
             state.seen.push(seen);
             state.active += 1;
             state.most_active = state.most_active.max(state.active);
@@ -547,8 +563,12 @@ fn converse(mut stream: TcpStream, connection: usize, shared: &Shared) -> io::Re
     Ok(())
 }
 
-fn next_reply(state: &mut State, path: &str) -> Reply {
+fn next_reply(state: &mut State, seen: &Seen) -> Reply {
+    let path = seen.path.as_str();
     let bare = path.split('?').next().unwrap_or(path);
+    if let Some(reply) = state.repliers.get(bare) {
+        return reply(seen);
+    }
     let key = if state.routes.contains_key(path) {
         path
     } else {
@@ -563,7 +583,7 @@ fn next_reply(state: &mut State, path: &str) -> Reply {
     reply
 }
 
-/// Reads a request's head up to, but not including, its last byte.
+/// Reads a request up to, but not including, its last byte.
 ///
 /// The byte that stays in the receive buffer is what makes [`Fault::ResetAfter`] work: closing a socket
 /// with unread data sends RST instead of FIN, without `SO_LINGER`.
@@ -573,16 +593,10 @@ fn read_request(
     shared: &Shared,
 ) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
-    let mut byte = [0];
     while !head.ends_with(b"\r\n\r") {
-        if shared.lock().stopping {
-            return Ok(None);
-        }
-        match stream.read(&mut byte) {
-            Ok(0) => return Ok(None),
-            Ok(_) => head.push(byte[0]),
-            Err(err) if is_timeout(&err) => {}
-            Err(err) => return Err(err),
+        match read_byte(stream, shared)? {
+            Some(byte) => head.push(byte),
+            None => return Ok(None),
         }
     }
     let head = String::from_utf8_lossy(&head);
@@ -591,13 +605,40 @@ fn read_request(
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    Ok(Some(Seen {
+    let mut seen = Seen {
         method: first.next().unwrap_or_default().to_owned(),
         path: first.next().unwrap_or_default().to_owned(),
         headers: headers.collect(),
+        body: Vec::new(),
         at: Instant::now(),
         connection,
-    }))
+    };
+    let length = seen.header("content-length").map(str::parse);
+    let length: usize = length.and_then(Result::ok).unwrap_or_default();
+    if length > 0 {
+        read_byte(stream, shared)?; // the last one of the head
+    }
+    while seen.body.len() + 1 < length {
+        match read_byte(stream, shared)? {
+            Some(byte) => seen.body.push(byte),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(seen))
+}
+
+/// Returns the next byte; `None` when there will be none.
+fn read_byte(stream: &mut TcpStream, shared: &Shared) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    while !shared.lock().stopping {
+        match stream.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(err) if is_timeout(&err) => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(None)
 }
 
 fn is_timeout(err: &io::Error) -> bool {

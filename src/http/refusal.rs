@@ -1,0 +1,170 @@
+//! Answers that are neither content nor a redirect, as errors in the words of whoever answered.
+
+use crate::{error::Error, http::encoding, safe_url::SafeUrl};
+use reqwest::{
+    Response,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use std::time::{Duration, SystemTime};
+use url::Url;
+
+/// How much of an error's body is read for its message, in bytes.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// Turns an answer into an error with the human part of its body, for which it waits at most `patience`. `handed_out` is
+/// whether another answer had named `url`.
+pub(super) async fn refusal(
+    url: &Url,
+    response: Response,
+    handed_out: bool,
+    patience: Duration,
+) -> Error {
+    let status = response.status();
+    let retry_after = retry_after(response.headers(), SystemTime::now());
+    let answer = tokio::time::timeout(patience, read_some(response))
+        .await
+        .unwrap_or_default();
+    Error::Status {
+        url: SafeUrl::from(url),
+        status: status.to_string(),
+        code: status.as_u16(),
+        answer: human_text(&answer).map(|text| without_query(&text, url)),
+        retry_after,
+        handed_out,
+    }
+}
+
+/// Reads the beginning of a body; what cannot be read is left out.
+async fn read_some(mut response: Response) -> Vec<u8> {
+    let encoded = encoding::is_gzip(response.headers());
+    let mut body = Vec::new();
+    while body.len() < MAX_ANSWER
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body.truncate(MAX_ANSWER);
+    if encoded {
+        body = encoding::gunzip_some(&body, MAX_ANSWER as u64);
+    }
+    body
+}
+
+/// Returns what an error's body says to people: `message` and `reason` of the Taskcluster API's JSON (before its
+/// `---` separator), or the first line of other text that is not HTML.
+fn human_text(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct ApiError {
+        message: Option<String>,
+        reason: Option<String>,
+    }
+    let text = String::from_utf8_lossy(body);
+    let text = match serde_json::from_slice::<ApiError>(body) {
+        Ok(ApiError { message, reason }) => {
+            let message = message
+                .as_deref()
+                .map(|text| text.split("\n---").next().unwrap_or_default().trim());
+            [reason.as_deref(), message]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(": ")
+        }
+        Err(_) if text.trim_start().starts_with('<') => String::new(),
+        Err(_) => text
+            .trim()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(200)
+            .collect(),
+    };
+    let shown: String = text
+        .trim()
+        .replace('\n', " ")
+        .escape_debug()
+        .to_string()
+        .replace("\\\"", "\"")
+        .replace("\\'", "'");
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// Returns `text` without what it repeats of the URL's query, which may hold a signature.
+fn without_query(text: &str, url: &Url) -> String {
+    // Shorter values are no secrets, and may be words.
+    const SECRET: usize = 8;
+    let query = url.query().unwrap_or_default();
+    let values = query.split('&').filter_map(|pair| pair.split_once('='));
+    let values = values.map(|(_, value)| value);
+    std::iter::once(query)
+        .chain(values)
+        .filter(|part| part.len() >= SECRET)
+        .fold(text.to_owned(), |text, part| text.replace(part, "…"))
+}
+
+/// Reads `Retry-After` in either form: seconds or an HTTP date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(
+        httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{human_text, retry_after, without_query};
+    use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+    use std::time::{Duration, SystemTime};
+    use url::Url;
+
+    #[test]
+    fn the_human_part_of_an_error_is_found_and_escaped() {
+        let api = br#"{"code":"ResourceNotFound","message":"Artifact not found\n\n---\n\n* method: x","requestInfo":{}}"#;
+        assert_eq!(human_text(api).unwrap(), "Artifact not found");
+        let error = br#"{"reason":"file-missing-on-worker","message":"no \u001b[31mfile"}"#;
+        assert_eq!(
+            human_text(error).unwrap(),
+            "file-missing-on-worker: no \\u{1b}[31mfile"
+        );
+        assert_eq!(human_text(b"<html>Bad Gateway</html>"), None);
+        assert_eq!(
+            human_text(b"plain \"words\"\nmore").unwrap(),
+            "plain \"words\""
+        );
+        assert_eq!(human_text(b""), None);
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_a_query_is_not_shown() {
+        let url = Url::parse("http://h/x?list=a&sig=0123456789%2F").unwrap();
+        let text = "no /x?list=a&sig=0123456789%2F at a: sig 0123456789%2F is bad";
+        assert_eq!(without_query(text, &url), "no /x?… at a: sig … is bad");
+        let url = Url::parse("http://h/x").unwrap();
+        assert_eq!(without_query("no /x", &url), "no /x");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let read = |value: &str| {
+            retry_after(
+                &HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]),
+                now,
+            )
+        };
+        assert_eq!(read("17"), Some(Duration::from_secs(17)));
+        assert_eq!(
+            read("Tue, 14 Nov 2023 22:13:50 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(read("Tue, 14 Nov 2023 22:13:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+    }
+}
