@@ -356,11 +356,19 @@ impl Error {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Certificate { hint, .. } => return hint.clone(),
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => return source.hint(),
+            // After a redirect it was a storage that refused: nobody's scopes are at fault.
             Self::Status {
-                code: 401 | 403, ..
-            } => {
-                "private artifacts are read through TASKCLUSTER_PROXY_URL and need the scope queue:get-artifact:<name>; \
+                code: 401 | 403,
+                handed_out: true,
+                ..
+            } => return None,
+            Self::Status { code: 401, .. } => {
+                "the credentials are wrong or have expired, or the clock of this machine is more than 15 minutes wrong; \
                  an upstream may want a --header"
+            }
+            Self::Status { code: 403, .. } => {
+                "private artifacts need the scope queue:get-artifact:<name>, of the task for TASKCLUSTER_PROXY_URL or of \
+                 the client for TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN; an upstream may want a --header"
             }
             Self::Status { code: 407, .. } => {
                 "the proxy wants other credentials: set http_proxy to http://USER:PASSWORD@HOST:PORT"

@@ -148,6 +148,8 @@ Environment:
   MOZ_FETCHES, MOZ_FETCHES_DIR          list and destination of task-artifacts
   TASKCLUSTER_ROOT_URL                  the deployment that has the artifacts
   TASKCLUSTER_PROXY_URL                 where private artifacts are read through
+  TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN, TASKCLUSTER_CERTIFICATE
+                                        credentials for private artifacts without a proxy
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]

@@ -8,7 +8,7 @@ use crate::{
     fetch::{Context, Request, placing_slots},
     fs::{self, Staging},
     http::Client,
-    task::{Entry, Origin, Queue, Tasks, parse_entries},
+    task::{Credentials, Entry, Origin, Queue, Tasks, parse_entries},
 };
 use serde_json::json;
 use std::{
@@ -113,6 +113,7 @@ fn origin(store: Option<PathBuf>) -> Result<Origin> {
     Ok(Origin::Queue(Queue::new(
         &root,
         settings::text("TASKCLUSTER_PROXY_URL")?.as_deref(),
+        Credentials::from_variables(settings::text)?,
     )?))
 }
 

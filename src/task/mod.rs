@@ -2,10 +2,15 @@
 //! becomes a [`crate::fetch::Request`].
 
 mod chain_of_trust;
+mod credentials;
 mod entry;
+mod hawk;
 mod id;
 mod origin;
+mod queue;
 
+pub use credentials::Credentials;
 pub use entry::{Entry, Unknown, parse_entries};
 pub use id::{ArtifactName, TaskId};
-pub use origin::{Origin, Queue, Tasks};
+pub use origin::{Origin, Tasks};
+pub use queue::Queue;

@@ -8,6 +8,7 @@ use crate::{
         chain_of_trust::{self, ChainOfTrust},
         entry::Entry,
         id::{ArtifactName, TaskId},
+        queue::Queue,
     },
     verify::{Expectation, Expected},
 };
@@ -18,7 +19,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::OnceCell;
-use url::Url;
 
 /// Where artifacts are read from.
 #[derive(Clone, Debug)]
@@ -27,64 +27,6 @@ pub enum Origin {
     Queue(Queue),
     /// A folder with `task/<task id>/artifacts/<name>`.
     Store(PathBuf),
-}
-
-/// The URLs of a Taskcluster deployment.
-#[derive(Clone, Debug)]
-pub struct Queue {
-    root: Url,
-    proxy: Option<Url>,
-}
-
-impl Queue {
-    /// Parses the values of `TASKCLUSTER_ROOT_URL` and `TASKCLUSTER_PROXY_URL`; slashes at their ends do not matter.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] naming the variable.
-    pub fn new(root: &str, proxy: Option<&str>) -> Result<Self> {
-        let parse = |variable: &str, text: &str| match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            _ => Err(Error::Usage {
-                // Not shown: it may hold a password.
-                what: format!("{variable} is not an http or https URL"),
-                hint: Some(format!(
-                    "set {variable} to something like https://tc.example.com"
-                )),
-            }),
-        };
-        let proxy = proxy
-            .map(|text| parse("TASKCLUSTER_PROXY_URL", text))
-            .transpose()?;
-        Ok(Self {
-            root: parse("TASKCLUSTER_ROOT_URL", root)?,
-            proxy,
-        })
-    }
-
-    /// Returns the URL of an artifact of a task's latest run. Private ones are read through the proxy, which adds the
-    /// credentials.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a private artifact when there is no proxy.
-    pub fn artifact_url(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Url> {
-        let base = match &self.proxy {
-            _ if artifact.is_public() => &self.root,
-            Some(proxy) => proxy,
-            None => {
-                return Err(Error::Usage {
-                    what: format!("artifact `{artifact}` is private, and TASKCLUSTER_PROXY_URL is not set"),
-                    hint: Some("enable the task's taskclusterProxy feature; names of public artifacts start with `public/`".into()),
-                });
-            }
-        };
-        let mut url = base.clone();
-        let root = base.path().trim_end_matches('/');
-        url.set_path(&format!(
-            "{root}/api/queue/v1/task/{task}/artifacts/{}",
-            artifact.percent_encoded()
-        ));
-        Ok(url)
-    }
 }
 
 /// Turns entries into sources and expectations. Asks for the chain of trust of each task at most once.
@@ -110,12 +52,10 @@ impl Tasks {
     /// Returns where an artifact comes from. Asks nobody.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a private artifact when there is no proxy.
+    /// [`Error::Usage`] for a private artifact when there is neither a proxy nor credentials.
     pub fn source(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Source> {
         Ok(match &self.origin {
-            Origin::Queue(queue) => {
-                Source::Url(Box::new(queue.artifact_url(task, artifact)?.into()))
-            }
+            Origin::Queue(queue) => Source::Url(Box::new(queue.artifact(task, artifact)?)),
             Origin::Store(root) => Source::File(
                 root.join("task")
                     .join(task.to_string())
@@ -172,41 +112,5 @@ impl Tasks {
         Attempts::new(&self.retry, observer)
             .run(|| async { ChainOfTrust::read(self.client.open(&source).await?).await })
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Queue;
-
-    fn url(queue: &Queue, name: &str) -> String {
-        queue
-            .artifact_url(&"TASK".parse().unwrap(), &name.parse().unwrap())
-            .unwrap()
-            .to_string()
-    }
-
-    #[test]
-    fn public_artifacts_come_from_the_root_and_private_ones_through_the_proxy() {
-        let queue = Queue::new("https://tc.example.com//", Some("http://taskcluster:80/")).unwrap();
-        assert_eq!(
-            url(&queue, "public/a b/x#1"),
-            "https://tc.example.com/api/queue/v1/task/TASK/artifacts/public/a%20b/x%231"
-        );
-        assert_eq!(
-            url(&queue, "private/x"),
-            "http://taskcluster/api/queue/v1/task/TASK/artifacts/private/x"
-        );
-    }
-
-    #[test]
-    fn missing_and_malformed_urls_are_named() {
-        let err = Queue::new("tc.example.com", None).unwrap_err().to_string();
-        assert_eq!(err, "TASKCLUSTER_ROOT_URL is not an http or https URL");
-        let queue = Queue::new("https://tc.example.com", None).unwrap();
-        let err = queue
-            .artifact_url(&"T".parse().unwrap(), &"private/x".parse().unwrap())
-            .unwrap_err();
-        assert!(err.to_string().contains("TASKCLUSTER_PROXY_URL"));
     }
 }
