@@ -6,6 +6,7 @@ mod credentials;
 mod entry;
 mod hawk;
 mod id;
+mod object_service;
 mod origin;
 mod queue;
 

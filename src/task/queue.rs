@@ -10,6 +10,7 @@ use crate::{
     task::{
         credentials::Credentials,
         id::{ArtifactName, TaskId},
+        object_service,
     },
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -78,6 +79,7 @@ impl Queue {
         let asked = Asked {
             task: task.clone(),
             artifact: artifact.clone(),
+            root: self.root.clone(),
             way,
             otherwise,
         };
@@ -117,7 +119,7 @@ impl Way {
 }
 
 /// Returns a URL of the API. `path` is percent-encoded and begins with the service.
-fn api_url(base: &Url, path: &str) -> Url {
+pub(super) fn api_url(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let root = base.path().trim_end_matches('/');
     url.set_path(&format!("{root}/api/{path}"));
@@ -129,6 +131,7 @@ fn api_url(base: &Url, path: &str) -> Url {
 struct Asked {
     task: TaskId,
     artifact: ArtifactName,
+    root: Url,
     way: Way,
     /// The way to take if this one is barred.
     otherwise: Option<Way>,
@@ -155,9 +158,10 @@ impl Detour for Asked {
     fn after<'a>(
         &'a self,
         answer: Answer<'a>,
-        _client: &'a Client,
+        client: &'a Client,
     ) -> BoxFuture<'a, Result<Option<Address>>> {
         async move {
+            let is_object = answer.header("x-taskcluster-artifact-storage-type") == Some("object");
             match (answer.status(), &self.otherwise) {
                 (401 | 403, Some(way)) => {
                     let again = Self {
@@ -166,6 +170,12 @@ impl Detour for Asked {
                         ..self.clone()
                     };
                     Ok(Some(again.into_address()))
+                }
+                // The redirect has no hashes, and a backend that cannot make one answers 404.
+                (303 | 404, _) if is_object => {
+                    let content = self.address("artifact-content");
+                    let address = object_service::locate(client, &content, &self.root).await?;
+                    Ok(Some(address))
                 }
                 _ => Ok(None),
             }

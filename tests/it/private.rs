@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::archives::sha256_hex;
+use crate::support::archives::{sha256_hex, sha512_hex};
 use crate::support::hawk::{Account, attributes};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact, chain_of_trust};
 use crate::support::server::{Reply, Seen, Server};
@@ -362,4 +362,364 @@ fn without_a_way_both_are_named() {
             "TASKCLUSTER_ACCESS_TOKEN",
         ]);
     assert!(queue.requests().is_empty(), "{outcome:?}");
+}
+
+/// The queue's own credentials for one object.
+fn for_the_object() -> Account {
+    Account {
+        id: "queue/object",
+        token: "0bject-t0ken",
+        certificate: Some(json!({"version": 1, "seed": "s3ed-of-the-object"})),
+    }
+}
+
+/// What `start-download` answers with a URL at the storage.
+fn get_url(storage: &Server, path: &str, hashes: &Value) -> Value {
+    let url = storage.url(&format!("{path}?{SIGNED}"));
+    json!({"method": "getUrl", "url": url, "expires": "2026-01-02T03:06:05Z", "hashes": hashes})
+}
+
+/// The ways of `public/o b` of `TASK_A`, an object.
+struct Object {
+    queue: Server,
+    storage: Server,
+}
+
+impl Object {
+    const ARTIFACT: &str = "public/o%20b";
+    const NAME: &str = "t/1/public/o b";
+    const START: &str = "/api/object/v1/start-download/t%2F1%2Fpublic%2Fo%20b";
+
+    /// A deployment that answers `start-download` with `start` and has `content` in its storage, at `/o`.
+    fn new(start: impl Fn(&Server) -> Value, content: &[u8]) -> Self {
+        let (queue, storage) = (Server::start(), Server::start());
+        let simple = Reply::redirect(303, storage.url("/simple"));
+        let simple = simple.header("x-taskcluster-artifact-storage-type", "object");
+        queue.serve(&artifact(TASK_A, Self::ARTIFACT), simple);
+        queue.serve(&Self::content_path(), Reply::ok(Self::answer()));
+        let start = Reply::ok(start(&storage).to_string());
+        queue.serve_by(Self::START, move |seen| Self::start(seen, start.clone()));
+        storage.serve("/o", Reply::ok(content));
+        Self { queue, storage }
+    }
+
+    fn content_path() -> String {
+        artifact(TASK_A, Self::ARTIFACT).replace("/artifacts/", "/artifact-content/")
+    }
+
+    /// What `artifact-content` says.
+    fn answer() -> String {
+        let account = for_the_object();
+        let certificate = account.certificate.expect("a certificate").to_string();
+        let credentials = json!({"clientId": account.id, "accessToken": account.token, "certificate": certificate});
+        json!({"storageType": "object", "name": Self::NAME, "credentials": credentials}).to_string()
+    }
+
+    /// Refuses what `start-download` is not to be asked.
+    fn start(seen: &Seen, reply: Reply) -> Reply {
+        // The last byte of a body is not recorded.
+        let asked = String::from_utf8_lossy(&seen.body) + "}";
+        let methods = json!({"acceptDownloadMethods": {"getUrl": true, "simple": true}});
+        let json = seen.header("content-type") == Some("application/json");
+        if seen.method != "PUT" || !json || serde_json::from_str(&asked).ok() != Some(methods) {
+            return Reply::api_error(400, "InputValidationError", &format!("not {seen:?}"));
+        }
+        for_the_object().guard(seen, reply)
+    }
+
+    fn fetch(&self, sandbox: &Sandbox) -> Outcome {
+        let fetches = json!([entry("public/o b")]);
+        let outcome = sandbox.task_artifacts(&self.queue, &fetches).run();
+        for seen in self.storage.requests() {
+            assert_eq!(seen.header("authorization"), None, "{seen:?}");
+        }
+        expect_no_secrets(outcome, &[&self.queue])
+    }
+
+    /// The number of requests to artifact, artifact-content, start-download and storage.
+    fn requests(&self) -> [usize; 4] {
+        [
+            self.queue.count(&artifact(TASK_A, Self::ARTIFACT)),
+            self.queue.count(&Self::content_path()),
+            self.queue.count(Self::START),
+            self.storage.requests().len(),
+        ]
+    }
+}
+
+#[test]
+fn objects_are_verified_by_what_is_promised() {
+    let (sha256, sha512) = (sha256_hex(b"content"), sha512_hex(b"content"));
+    for hashes in [
+        json!({"sha256": sha256, "sha512": sha512}),
+        json!({"sha256": sha256, "md5": "of no use", "blake3": 5}),
+        json!({"sha512": sha512}),
+    ] {
+        let sandbox = Sandbox::new();
+        let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+        let outcome = object.fetch(&sandbox).expect_code(0);
+        assert_eq!(sandbox.read("fetches/o b"), b"content");
+        assert_eq!(object.requests(), [1, 1, 1, 1], "{outcome:?}");
+        // Also where the storage has it in another encoding.
+        object.storage.serve("/o", Reply::gzipped(b"content"));
+        object.fetch(&Sandbox::new()).expect_code(0);
+    }
+}
+
+#[test]
+fn objects_that_are_not_what_is_promised_are_refused() {
+    let (sha256, sha512) = (sha256_hex(b"content"), sha512_hex(b"content"));
+    for (hashes, said) in [
+        (
+            json!({"sha256": sha256_hex(b"other"), "sha512": sha512}),
+            "sha256 mismatch on ",
+        ),
+        (
+            json!({"sha256": sha256, "sha512": sha512_hex(b"other")}),
+            "sha512 mismatch on ",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+        let outcome = object.fetch(&sandbox).expect_code(4).expect_stderr(&[said]);
+        assert_eq!(object.requests(), [2, 2, 2, 2], "{outcome:?}");
+        sandbox.assert_empty(&outcome);
+    }
+}
+
+#[test]
+fn objects_without_a_usable_promise_are_not_asked_for() {
+    for (hashes, said) in [
+        (json!({}), "promises neither a sha256 nor a sha512"),
+        (
+            json!({"md5": "beef"}),
+            "promises neither a sha256 nor a sha512",
+        ),
+        (json!({"sha256": "beef"}), "`beef` is not a SHA-256"),
+        (
+            json!({"sha256": sha256_hex(b"content"), "sha512": "beef"}),
+            "`beef` is not a SHA-512",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+        let outcome = object.fetch(&sandbox).expect_code(4);
+        let outcome = outcome.expect_stderr(&[said, "/start-download/"]);
+        assert_eq!(object.requests(), [1, 1, 1, 0], "{outcome:?}");
+        sandbox.assert_empty(&outcome);
+    }
+}
+
+#[test]
+fn what_is_promised_and_what_is_pinned_must_agree() {
+    let hashes = json!({"sha256": sha256_hex(b"content")});
+    let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+    for (pinned, code) in [(&b"content"[..], 0), (b"other", 4)] {
+        let sandbox = Sandbox::new();
+        let mut entry = entry("public/o b");
+        entry["sha256"] = json!(sha256_hex(pinned));
+        let run = sandbox.task_artifacts(&object.queue, &json!([entry]));
+        let outcome = run.run().expect_code(code);
+        assert_eq!(
+            outcome.stderr.contains("wanted is sha256"),
+            code == 4,
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn an_object_s_url_that_has_expired_is_asked_for_again() {
+    let hashes = json!({"sha256": sha256_hex(b"content")});
+    let sandbox = Sandbox::new();
+    let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+    let starts =
+        ["/old", "/o"].map(|path| Reply::ok(get_url(&object.storage, path, &hashes).to_string()));
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    object.queue.serve_by(Object::START, move |seen| {
+        let start = asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            .min(1);
+        Object::start(seen, starts[start].clone())
+    });
+    object
+        .storage
+        .serve("/old", Reply::with_status(403, "Request has expired"));
+    let outcome = object.fetch(&sandbox).expect_code(0);
+    let outcome = outcome.expect_stderr(&["[o b] retry 1 of 1 in ", "/old?… answered 403"]);
+    assert_eq!(object.requests(), [2, 2, 2, 2], "{outcome:?}");
+    assert_eq!(sandbox.read("fetches/o b"), b"content");
+}
+
+#[test]
+fn objects_of_simple_storage_come_without_a_promise() {
+    let sandbox = Sandbox::new();
+    let simple = |storage: &Server| json!({"method": "simple", "url": storage.url("/hop")});
+    let object = Object::new(simple, b"content");
+    object.storage.serve("/hop", Reply::redirect(302, "/o"));
+    let outcome = object.fetch(&sandbox).expect_code(0);
+    assert_eq!(object.requests(), [1, 1, 1, 2], "{outcome:?}");
+}
+
+#[test]
+fn objects_that_the_queue_cannot_redirect_to_are_found() {
+    let (sandbox, hashes) = (Sandbox::new(), json!({"sha256": sha256_hex(b"content")}));
+    let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+    let missing = Reply::api_error(404, "ResourceNotFound", "Object not available by simple");
+    let missing = missing.header("X-Taskcluster-Artifact-Storage-Type", "object");
+    object
+        .queue
+        .serve(&artifact(TASK_A, Object::ARTIFACT), missing);
+    object.fetch(&sandbox).expect_code(0);
+    // The artifact may as well not be there at all.
+    let missing = Reply::api_error(404, "ResourceNotFound", "Artifact not found");
+    object.queue.serve(&Object::content_path(), missing);
+    object
+        .fetch(&Sandbox::new())
+        .expect_code(3)
+        .expect_stderr(&["404", "Artifact not found"]);
+    assert_eq!(object.requests(), [2, 2, 1, 1]);
+}
+
+#[test]
+fn private_objects_take_the_way_of_private_artifacts() {
+    let hashes = json!({"sha256": sha256_hex(b"content")});
+    let private = |path: &str| path.replace("/public/", "/private/");
+    let (ask, content) = (
+        private(&artifact(TASK_A, Object::ARTIFACT)),
+        private(&Object::content_path()),
+    );
+    for by_proxy in [false, true] {
+        let (sandbox, proxy) = (Sandbox::new(), Server::start());
+        let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+        let redirect = Reply::redirect(303, object.storage.url("/simple"))
+            .header("x-taskcluster-artifact-storage-type", "object");
+        let run = if by_proxy {
+            proxy.serve(&ask, redirect);
+            proxy.serve(&content, Reply::ok(Object::answer()));
+            let run = fetch_as(&sandbox, &object.queue, &ME, &json!([entry("private/o b")]));
+            run.env("TASKCLUSTER_PROXY_URL", proxy.root())
+        } else {
+            serve_signed(&object.queue, &ask, &ME, redirect);
+            serve_signed(&object.queue, &content, &ME, Reply::ok(Object::answer()));
+            fetch_as(&sandbox, &object.queue, &ME, &json!([entry("private/o b")]))
+        };
+        let outcome = expect_no_secrets(run.run().expect_code(0), &[&object.queue]);
+        assert_eq!(sandbox.read("fetches/o b"), b"content");
+        assert_eq!(object.queue.count(Object::START), 1, "{outcome:?}");
+        let to_proxy = if by_proxy {
+            vec![ask.clone(), content.clone()]
+        } else {
+            vec![]
+        };
+        assert_eq!(proxy.paths(), to_proxy, "{outcome:?}");
+    }
+}
+
+/// Expects that an object that can be had but for a change of the server fails at once, with `said`.
+fn expect_trouble(said: &str, change: impl FnOnce(&Server)) -> [usize; 4] {
+    let (sandbox, hashes) = (Sandbox::new(), json!({"sha256": sha256_hex(b"content")}));
+    let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+    change(&object.queue);
+    let outcome = object.fetch(&sandbox).expect_code(3);
+    sandbox.assert_empty(&outcome.expect_stderr(&[said]));
+    object.requests()
+}
+
+#[test]
+fn troubles_of_the_object_service_are_told_at_once() {
+    let method = Reply::api_error(406, "NoMatchingMethod", "No matching method");
+    let denied = Reply::api_error(403, "InsufficientScopes", "You lack object:download:x");
+    let url = |url: &str| Reply::ok(json!({"method": "simple", "url": url}).to_string());
+    let unknown = Reply::ok(json!({"method": "bewit-t0ken"}).to_string());
+    for (start, said) in [
+        (method, "No matching method"),
+        (denied, "You lack object:download:x"),
+        (unknown, "JSON of another shape"),
+        (Reply::ok("<html>"), "it is not JSON"),
+        (url("file:///etc/passwd"), "`file:` URL"),
+        (url("s1gnature"), "its URL is none: "),
+    ] {
+        let serve = |queue: &Server| queue.serve_by(Object::START, move |_| start.clone());
+        assert_eq!(expect_trouble(said, serve), [1, 1, 1, 0], "{said}");
+    }
+}
+
+#[test]
+fn troubles_with_an_object_s_credentials_are_told_at_once() {
+    let denied = Reply::api_error(403, "InsufficientScopes", "You lack queue:get-artifact:x");
+    let misnamed = Object::answer().replace("clientId", "client_id");
+    let certificate = Object::answer().replace(r#":"{"#, r#":"["#);
+    for (answer, said) in [
+        (denied, "You lack queue:get-artifact:x"),
+        (Reply::ok(misnamed), "JSON of another shape"),
+        (Reply::ok(certificate), "malformed credentials"),
+    ] {
+        let serve = |queue: &Server| queue.serve(&Object::content_path(), answer);
+        assert_eq!(expect_trouble(said, serve), [1, 1, 0, 0], "{said}");
+    }
+}
+
+#[test]
+fn passing_troubles_of_the_object_service_are_retried() {
+    let (sandbox, hashes) = (Sandbox::new(), json!({"sha256": sha256_hex(b"content")}));
+    let object = Object::new(|storage| get_url(storage, "/o", &hashes), b"content");
+    let content = [Reply::status(503), Reply::ok(Object::answer())];
+    object.queue.serve_in_turn(&Object::content_path(), content);
+    let content = [Reply::ok(b"content").cut_after(3), Reply::ok(b"content")];
+    object.storage.serve_in_turn("/o", content);
+    object.fetch(&sandbox).expect_code(0);
+    assert_eq!(sandbox.read("fetches/o b"), b"content");
+}
+
+#[test]
+fn other_storage_takes_no_more_requests() {
+    for storage_type in ["s3", "reference", "link"] {
+        let (sandbox, queue, storage) = (Sandbox::new(), Server::start(), Server::start());
+        let path = artifact(TASK_A, "public/x");
+        let redirect = Reply::redirect(303, storage.url("/x"));
+        queue.serve(
+            &path,
+            redirect.header("x-taskcluster-artifact-storage-type", storage_type),
+        );
+        storage.serve(
+            "/x",
+            Reply::ok("x").header("x-taskcluster-artifact-storage-type", "object"),
+        );
+        sandbox
+            .task_artifacts(&queue, &json!([entry("public/x")]))
+            .run()
+            .expect_code(0);
+        assert_eq!(queue.paths(), [path]);
+    }
+}
+
+#[test]
+fn a_chain_of_trust_that_is_an_object_is_verified() {
+    let trust = json!({"artifacts": {"public/a": {"sha256": sha256_hex(b"a")}}}).to_string();
+    for (promised, code) in [(trust.as_bytes(), 0), (b"other", 4)] {
+        let hashes = json!({"sha256": sha256_hex(promised)});
+        let (sandbox, object) = (
+            Sandbox::new(),
+            Object::new(|storage| get_url(storage, "/o", &hashes), trust.as_bytes()),
+        );
+        let redirect = Reply::redirect(303, object.storage.url("/simple"))
+            .header("x-taskcluster-artifact-storage-type", "object");
+        let (ask, queue) = (chain_of_trust(TASK_A), &object.queue);
+        queue.serve(&ask, redirect);
+        queue.serve(
+            &ask.replace("/artifacts/", "/artifact-content/"),
+            Reply::ok(Object::answer()),
+        );
+        queue.serve(&artifact(TASK_A, "public/a"), Reply::ok("a"));
+        let mut entry = entry("public/a");
+        entry["verify-hash"] = json!(true);
+        let run = sandbox.task_artifacts(queue, &json!([entry]));
+        let outcome = run.run().expect_code(code);
+        assert_eq!(
+            outcome.stderr.contains("sha256 mismatch on "),
+            code == 4,
+            "{outcome:?}"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use bzip2::write::BzEncoder;
 use flate2::Crc;
 use flate2::write::{DeflateEncoder, GzEncoder};
 use liblzma::write::XzEncoder;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// One member of a tar or zip archive.
 #[derive(Clone, Debug)]
@@ -308,10 +308,18 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// The SHA-256 in lower-case hex.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// The SHA-512 in lower-case hex.
+pub(crate) fn sha512_hex(bytes: &[u8]) -> String {
+    hex(&Sha512::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
-    }
-    text
+        text
+    })
 }
