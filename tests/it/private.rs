@@ -242,6 +242,44 @@ fn credentials_that_are_not_accepted_are_told() {
 }
 
 #[test]
+fn what_the_api_refuses_for_good_is_asked_for_once() {
+    let error = json!({"reason": "file-missing-on-worker", "message": "No such file"}).to_string();
+    let api = |status, text| (status, Reply::api_error(status, "Code", text), text);
+    for (status, reply, said) in [
+        api(400, "Link cycle"),
+        api(401, "Unauthorized: ext.certificate.expiry < now"),
+        api(403, "You lack queue:get-artifact:private/a"),
+        api(404, "Artifact not found"),
+        api(410, "Artifact has expired"),
+        (
+            424,
+            Reply::with_status(424, error),
+            "file-missing-on-worker: No such file",
+        ),
+    ] {
+        let (sandbox, queue, path) = (
+            Sandbox::new(),
+            Server::start(),
+            artifact(TASK_A, "private/a"),
+        );
+        queue.serve(&path, reply);
+        let fetches = json!([entry("private/a")]);
+        let proxied = sandbox.task_artifacts(&queue, &fetches);
+        for (number, run) in [proxied, fetch_as(&sandbox, &queue, &ME, &fetches)]
+            .into_iter()
+            .enumerate()
+        {
+            let outcome = run
+                .run()
+                .expect_code(3)
+                .expect_stderr(&[&status.to_string(), said]);
+            assert_eq!(queue.requests().len(), number + 1, "{outcome:?}");
+            sandbox.assert_empty(&expect_no_secrets(outcome, &[&queue]));
+        }
+    }
+}
+
+#[test]
 fn the_proxy_signs_where_there_is_one() {
     let (sandbox, queue, proxy) = (Sandbox::new(), Server::start(), Server::start());
     proxy.serve(&artifact(TASK_A, "private/a"), Reply::ok("a"));
