@@ -163,6 +163,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An OpenPGP signature does not vouch for some content.
+    #[error("signature {url} {problem}")]
+    Signature {
+        /// Where the signature came from.
+        url: SafeUrl,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An archive that is malformed, hostile or of an unsupported kind.
     #[error("{}{problem}", member.as_ref().map_or_else(String::new, |member| format!("cannot unpack `{member}`: ")))]
     Archive {
@@ -316,6 +324,7 @@ impl Error {
             | Self::Redirect { .. }
             | Self::ChainOfTrust { .. }
             | Self::Unverifiable { .. }
+            | Self::Signature { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }
             | Self::GaveUp { .. }
@@ -342,7 +351,8 @@ impl Error {
             | Self::Size { .. }
             | Self::Digest { .. }
             | Self::ChainOfTrust { .. }
-            | Self::Unverifiable { .. } => Kind::Integrity,
+            | Self::Unverifiable { .. }
+            | Self::Signature { .. } => Kind::Integrity,
             Self::Archive { .. } => Kind::Archive,
             Self::Fs { .. } => Kind::FileSystem,
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
@@ -387,6 +397,9 @@ impl Error {
             }
             Self::ChainOfTrust { .. } => {
                 "`verify-hash` needs a task with the chainOfTrust feature that lists the artifact"
+            }
+            Self::Signature { .. } => {
+                "if the upstream has a new key or has prolonged this one, get it from where you trust it"
             }
             Self::Http { .. }
             | Self::Status { .. }

@@ -3,6 +3,10 @@
 //! Placing begins with the first chunk and runs on a thread of its own; it is told the end only when size and digest
 //! of the whole are right. What it made stays in staging until [`crate::batch`] publishes it.
 
+mod signature;
+
+pub use signature::Signed;
+
 use crate::{
     archive::{self, Job, Placing},
     error::{Error, Kind, Result},
@@ -13,8 +17,9 @@ use crate::{
         BlockingReader,
         bridge::{self, Feeder, run_blocking},
     },
-    verify::{Expectation, Expected, Verified, Verifier},
+    verify::{Expectation, Expected, Verified, Verifier, openpgp::DetachedSignature},
 };
+use signature::Checking;
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -29,6 +34,8 @@ pub struct Request {
     pub source: Source,
     /// What it must be.
     pub expected: Expectation,
+    /// What must vouch for it beside.
+    pub signed: Option<Signed>,
     /// What to do with it.
     pub placing: Placing,
     /// Its name, where it is kept as a file.
@@ -76,7 +83,7 @@ pub async fn fetch(
     context: &Context,
     observer: &dyn Observer,
 ) -> Result<Staged> {
-    let expected = OnceCell::new();
+    let (expected, signature) = (OnceCell::new(), OnceCell::new());
     let slot = OnceCell::new();
     let attempts = Attempts::new(&context.retry, observer);
     let attempt = || {
@@ -86,6 +93,7 @@ pub async fn fetch(
             observer,
             attempts: &attempts,
             expected: &expected,
+            signature: &signature,
             slot: &slot,
         }
         .run()
@@ -100,14 +108,16 @@ struct Attempt<'a> {
     observer: &'a dyn Observer,
     attempts: &'a Attempts<'a>,
     expected: &'a OnceCell<Expected>,
+    signature: &'a OnceCell<Option<Arc<DetachedSignature>>>,
     slot: &'a OnceCell<OwnedSemaphorePermit>,
 }
 
 impl Attempt<'_> {
     async fn run(self) -> Result<Staged> {
-        let (body, expected) = tokio::try_join!(
+        let (body, expected, signature) = tokio::try_join!(
             Download::open(&self.context.client, &self.request.source, self.attempts),
-            self.expected.get_or_try_init(|| (self.request.expected)())
+            self.expected.get_or_try_init(|| (self.request.expected)()),
+            self.signature.get_or_try_init(|| self.signature())
         )?;
         let expected = &expected.and(body.promised(), body.url())?;
         expected.check_announced(body.url(), body.length(), body.cache_status())?;
@@ -125,6 +135,7 @@ impl Attempt<'_> {
             body,
             expected,
             feeder,
+            checking: signature.clone().map(Checking::start),
             placing,
             observer,
         }
@@ -138,6 +149,16 @@ impl Attempt<'_> {
             unpack: last_byte.elapsed(),
         }));
         Ok(staged)
+    }
+
+    async fn signature(&self) -> Result<Option<Arc<DetachedSignature>>> {
+        match &self.request.signed {
+            Some(signed) => signed
+                .signature(self.context, self.observer)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Returns the job that places content. It owns what it writes in: the staging area lives as long as anybody does,
@@ -181,6 +202,7 @@ struct Transfer<'a, P> {
     body: Download<'a>,
     expected: &'a Expected,
     feeder: Feeder,
+    checking: Option<Checking>,
     placing: P,
     observer: &'a dyn Observer,
 }
@@ -199,7 +221,7 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
         let mut verifier = Verifier::new(self.expected);
         let failed = match self.pump(&mut verifier).await {
             Ok(Moved::UntilRefused) => return Err(self.blame(verifier).await),
-            Ok(Moved::Whole) => match verifier.finish(self.body.url()) {
+            Ok(Moved::Whole) => match self.judge(verifier).await {
                 Ok(content) => {
                     let last_byte = Instant::now();
                     self.feeder.end().await;
@@ -215,6 +237,15 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
         Err(failed)
     }
 
+    /// Compares the whole with what was expected, and then waits for the signature's check.
+    async fn judge(&mut self, verifier: Verifier) -> Result<Verified> {
+        let content = verifier.finish(self.body.url())?;
+        if let Some(checking) = self.checking.take() {
+            checking.finish(self.observer).await?;
+        }
+        Ok(content)
+    }
+
     async fn pump(&mut self, verifier: &mut Verifier) -> Result<Moved> {
         let too_much = |verifier: &Verifier| {
             self.expected
@@ -223,6 +254,9 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
         };
         while let Some(chunk) = self.body.next().await? {
             take(verifier, &chunk, self.observer);
+            if let Some(checking) = &mut self.checking {
+                checking.data(&chunk).await;
+            }
             if self.feeder.data(chunk).await.is_err() {
                 return Ok(Moved::UntilRefused);
             }

@@ -1,6 +1,6 @@
 //! Watching a run: [`Event`]s go to an [`Observer`], which may show them. The library itself prints nothing.
 
-use crate::{digest::Sha256Digest, error::Error, safe_url::SafeUrl};
+use crate::{digest::Sha256Digest, error::Error, safe_url::SafeUrl, verify::openpgp::Signer};
 use std::time::Duration;
 
 /// Something happened to one fetch.
@@ -37,6 +37,8 @@ pub enum Event<'a> {
         /// How much had arrived, in bytes.
         offset: u64,
     },
+    /// The content is complete, and someone vouches for it.
+    Signed(&'a Signer),
     /// The content is complete, verified and staged.
     Finished(&'a Fetched),
     /// Something was odd, but the fetch went on.

@@ -32,9 +32,12 @@ pub(super) struct StaticUrl {
     /// URL of a detached OpenPGP signature of the download
     #[arg(long, value_name = "URL", requires = "gpg_key_env")]
     pub(super) gpg_sig_url: Option<String>,
-    /// Environment variable that holds the OpenPGP key
+    /// Environment variable that holds the OpenPGP keys to verify the signature with
     #[arg(long, value_name = "NAME", requires = "gpg_sig_url")]
     pub(super) gpg_key_env: Option<String>,
+    /// Believe only the key with this fingerprint, or subkeys of it (repeatable)
+    #[arg(long, value_name = "HEX", requires = "gpg_sig_url")]
+    pub(super) gpg_fingerprint: Vec<String>,
     /// Leading components to remove from the names in the archive (repacks it)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) strip_components: usize,

@@ -4,15 +4,18 @@ use crate::{
     archive::{Placing, Repack, is_tar_zst},
     cli::{args, settings::Tunables, ui::Ui},
     error::{Error, Result},
-    fetch::{Context, Request, fetch, placing_slots},
+    fetch::{Context, Request, Signed, fetch, placing_slots},
     fs::{self, Staging},
     http::{Address, Client, Source},
     observe::Event,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
-    verify::Expected,
+    verify::{
+        Expected,
+        openpgp::{Fingerprint, Keyring},
+    },
 };
-use std::{ffi::OsStr, path::Path, sync::Arc, time::Instant};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Instant};
 use url::Url;
 
 /// Runs the subcommand. Everything that can be wrong with its input is found before the first request.
@@ -57,9 +60,6 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
 
 /// Checks what was typed. The warning comes last, when nothing is wrong.
 fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
-    if args.gpg_sig_url.is_some() {
-        return Err(Error::usage("OpenPGP signatures are not supported yet"));
-    }
     let sha256 = args
         .sha256
         .parse()
@@ -68,6 +68,7 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
     let headers = headers.collect::<Result<_>>()?;
     let file_name = file_name(&args.dest)?;
     let placing = placing(args, &url, file_name)?;
+    let signed = signed(args)?;
     if args.size == 0 {
         ui.warning("with --size 0 the size of the download is not checked");
     }
@@ -83,9 +84,40 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
             ..Address::from(url)
         })),
         expected: expected.known(),
+        signed,
         placing,
         file_name: file_name.to_owned(),
     })
+}
+
+/// Reads the keys that a signature is to be verified with. Headers are the business of the download's server and not
+/// of the signature's; the Python tool does not send them either.
+fn signed(args: &args::StaticUrl) -> Result<Option<Signed>> {
+    let (Some(typed), Some(variable)) = (&args.gpg_sig_url, &args.gpg_key_env) else {
+        return Ok(None);
+    };
+    let url = url(typed)?;
+    let pins = args.gpg_fingerprint.iter().map(|pin| pin.parse());
+    let pins: Vec<Fingerprint> = pins
+        .collect::<Result<_, _>>()
+        .map_err(|err| Error::usage(format!("--gpg-fingerprint: {err}")))?;
+    let text = std::env::var_os(variable).filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| Error::Usage {
+        what: format!(
+            "--gpg-key-env: the environment variable `{}` is not set",
+            variable.escape_debug()
+        ),
+        hint: Some("set it to the text of the public keys that may sign the download".into()),
+    })?;
+    let from = format!("the environment variable {variable}");
+    let mut keys = Keyring::parse(text.as_bytes(), &from)?;
+    if !pins.is_empty() {
+        keys = keys.pinned_to(&pins, &from)?;
+    }
+    Ok(Some(Signed {
+        by: Source::Url(Box::new(url.into())),
+        keys,
+    }))
 }
 
 fn url(typed: &str) -> Result<Url> {

@@ -124,6 +124,7 @@ fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
         name: format!("{} of task {}", entry.artifact, entry.task),
         source: tasks.source(&entry.task, &entry.artifact)?,
         expected: tasks.expectation(entry, Arc::clone(&observer)),
+        signed: None,
         placing: if entry.extract {
             Placing::Extract
         } else {

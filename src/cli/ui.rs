@@ -239,6 +239,7 @@ impl Observer for Watch {
                     wait.as_secs_f64()
                 ));
             }
+            Event::Signed(signer) => self.line(&format!("signed by {signer}")),
             Event::Finished(fetched) => self.finished(fetched),
             Event::Warning(text) => self.ui.warning(text),
         }

@@ -1,5 +1,7 @@
 //! Whether the bytes that arrived are the bytes that were wanted.
 
+pub mod openpgp;
+
 use crate::{
     digest::{Sha2Digest, Sha256Digest, Sha512Digest},
     error::{Error, Result},

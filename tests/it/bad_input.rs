@@ -287,13 +287,15 @@ fn urls_that_are_none() {
 }
 
 #[test]
-fn gpg_is_not_yet_supported() {
+fn options_of_signatures_need_each_other() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let (signature, url) = (server.url("/a.sig"), server.url("/a"));
+    let pin = "0".repeat(40);
     for options in [
-        &["--gpg-sig-url", &*signature, "--gpg-key-env", "KEY"][..],
-        &["--gpg-sig-url", &signature],
+        &["--gpg-sig-url", &*signature][..],
         &["--gpg-key-env", "KEY"],
+        &["--gpg-fingerprint", &pin],
+        &["--gpg-sig-url", "a.sig", "--gpg-key-env", "KEY"],
     ] {
         let run = sandbox.static_url("x", &url, "out/a").args(options);
         expect_refused(&sandbox, &server, run, &[]);

@@ -3,6 +3,7 @@
 
 pub(crate) mod acceptor;
 pub(crate) mod archives;
+pub(crate) mod gpg;
 pub(crate) mod hawk;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
