@@ -26,6 +26,12 @@ impl<const BYTES: usize> Sha2Digest<BYTES> {
     pub fn from_bytes(bytes: [u8; BYTES]) -> Self {
         Self(bytes)
     }
+
+    /// Returns the 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; BYTES] {
+        &self.0
+    }
 }
 
 impl<const BYTES: usize> FromStr for Sha2Digest<BYTES> {

@@ -333,6 +333,16 @@ impl Error {
         }
     }
 
+    /// Returns whether the thing asked for does not exist.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            Self::Status { code, .. } => *code == 404,
+            Self::Fs { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.is_absence(),
+            _ => false,
+        }
+    }
+
     /// Returns the class of the failure.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -396,7 +406,8 @@ impl Error {
                 "the content differs from what was pinned: the upstream changed it, or a cache serves something else"
             }
             Self::ChainOfTrust { .. } => {
-                "`verify-hash` needs a task with the chainOfTrust feature that lists the artifact"
+                "`verify-hash` needs a task with the chainOfTrust feature that lists the artifact, and --chain-of-trust-key \
+                 the key of the worker that ran it"
             }
             Self::Signature { .. } => {
                 "if the upstream has a new key or has prolonged this one, get it from where you trust it"

@@ -72,6 +72,9 @@ pub(super) struct TaskArtifacts {
     /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
     #[arg(long, value_name = "FILE")]
     pub(super) fetches: Option<PathBuf>,
+    /// Worker key that must have signed the chains of trust: ed25519, in base64 or hex, or @FILE (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub(super) chain_of_trust_key: Vec<String>,
     /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,

@@ -8,7 +8,7 @@ use crate::{
     fetch::{Context, Request, placing_slots},
     fs::{self, Staging},
     http::Client,
-    task::{Credentials, Entry, Origin, Queue, Tasks, parse_entries},
+    task::{Credentials, Entry, Origin, Queue, Tasks, WorkerKey, parse_entries},
 };
 use serde_json::json;
 use std::{
@@ -23,10 +23,15 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
     let dest = destination(args.dest)?;
     let entries = entries(args.fetches.as_deref(), ui).await?;
+    let worker_keys = worker_keys(&args.chain_of_trust_key)?;
+    if !worker_keys.is_empty() && !entries.iter().any(|entry| entry.verify_hash) {
+        ui.warning("--chain-of-trust-key has no effect: no entry has `verify-hash`");
+    }
     let tunables = Tunables::new(&args.tuning)?;
     if !entries.is_empty() {
         let client = Client::new(tunables.http)?;
-        let tasks = Tasks::new(origin(args.store)?, client.clone(), tunables.retry.clone());
+        let origin = origin(args.store)?;
+        let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
         let items = entries
             .iter()
             .map(|entry| item(entry, &tasks, ui))
@@ -100,6 +105,30 @@ async fn read_standard_input() -> Result<String> {
     });
     let read = list.await.map_err(|_ended| Error::Cancelled)?;
     read.map_err(|err| Error::usage(format!("cannot read the list from standard input: {err}")))
+}
+
+/// Reads the keys of workers, as typed or, behind an `@`, one per line of a file.
+fn worker_keys(typed: &[String]) -> Result<Vec<WorkerKey>> {
+    let mut keys = Vec::new();
+    for typed in typed {
+        let text = match typed.strip_prefix('@') {
+            Some(path) => fs::read_to_string(Path::new(path))
+                .map_err(|err| Error::usage(error::chain(&err)))?,
+            None => typed.clone(),
+        };
+        let before = keys.len();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let key = line.parse();
+            keys.push(key.map_err(|err| Error::usage(format!("--chain-of-trust-key: {err}")))?);
+        }
+        if keys.len() == before {
+            let typed = typed.escape_debug();
+            return Err(Error::usage(format!(
+                "--chain-of-trust-key: there is no key in `{typed}`"
+            )));
+        }
+    }
+    Ok(keys)
 }
 
 fn origin(store: Option<PathBuf>) -> Result<Origin> {

@@ -10,6 +10,7 @@ mod object_service;
 mod origin;
 mod queue;
 
+pub use chain_of_trust::WorkerKey;
 pub use credentials::Credentials;
 pub use entry::{Entry, Unknown, parse_entries};
 pub use id::{ArtifactName, TaskId};

@@ -5,12 +5,12 @@ use crate::{
     http::{Attempts, Client, RetryPolicy, Source},
     observe::Observer,
     task::{
-        chain_of_trust::{self, ChainOfTrust},
+        chain_of_trust::{self, ChainOfTrust, Served, WorkerKey},
         entry::Entry,
         id::{ArtifactName, TaskId},
         queue::Queue,
     },
-    verify::{Expectation, Expected},
+    verify::{Expectation, Expected, Verifier},
 };
 use futures::FutureExt;
 use std::{
@@ -34,17 +34,24 @@ pub struct Tasks {
     origin: Origin,
     client: Client,
     retry: RetryPolicy,
+    worker_keys: Vec<WorkerKey>,
     chains: Mutex<HashMap<TaskId, Arc<OnceCell<ChainOfTrust>>>>,
 }
 
 impl Tasks {
-    /// Reads from `origin`.
+    /// Reads from `origin`. Where there are worker keys, a chain of trust must be signed by one of them.
     #[must_use]
-    pub fn new(origin: Origin, client: Client, retry: RetryPolicy) -> Arc<Self> {
+    pub fn new(
+        origin: Origin,
+        client: Client,
+        retry: RetryPolicy,
+        worker_keys: Vec<WorkerKey>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             origin,
             client,
             retry,
+            worker_keys,
             chains: Mutex::default(),
         })
     }
@@ -104,13 +111,37 @@ impl Tasks {
         Arc::clone(chains.entry(task.clone()).or_default())
     }
 
+    /// Gets the chain of trust of a task, and its signature at the same time.
     async fn read_chain(&self, task: &TaskId, observer: &dyn Observer) -> Result<ChainOfTrust> {
-        let name: ArtifactName = chain_of_trust::NAME
-            .parse()
-            .map_err(|err| Error::usage(format!("{err}")))?;
+        let document = self.read(task, chain_of_trust::NAME, observer);
+        if self.worker_keys.is_empty() {
+            return ChainOfTrust::unsigned(document.await?);
+        }
+        let signature = self.read(task, chain_of_trust::SIGNATURE, observer);
+        let (document, signature) = tokio::join!(document, signature);
+        let document = document?;
+        match signature {
+            Ok(signature) => {
+                ChainOfTrust::signed(document, &signature.content, &self.worker_keys, task)
+            }
+            Err(err) if err.is_absence() => Err(document.not_signed(task)),
+            Err(err) => Err(err),
+        }
+    }
+
+    async fn read(&self, task: &TaskId, name: &str, observer: &dyn Observer) -> Result<Served> {
+        let name: ArtifactName = name.parse().map_err(|err| Error::usage(format!("{err}")))?;
         let source = self.source(task, &name)?;
         Attempts::new(&self.retry, observer)
-            .run(|| async { ChainOfTrust::read(self.client.open(&source).await?).await })
+            .run(|| async {
+                let body = self.client.open(&source).await?;
+                let url = body.url().clone();
+                let mut verifier = Verifier::new(body.promised());
+                let content = body.read_all(chain_of_trust::LIMIT).await?;
+                verifier.update(&content);
+                verifier.finish(&url)?;
+                Ok(Served { url, content })
+            })
             .await
     }
 }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cancel;
+mod chain_of_trust;
 mod connections;
 mod differential;
 mod encoding;
