@@ -65,7 +65,10 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
         .parse()
         .map_err(|err| Error::usage(format!("--sha256: {err}")))?;
     let headers = args.headers.iter().map(|header| header.parse());
-    let headers = headers.collect::<Result<_>>()?;
+    let headers: Vec<_> = headers.collect::<Result<_>>()?;
+    if url.scheme() == "ftp" && !headers.is_empty() {
+        return Err(Error::usage("--header is for http and https URLs only"));
+    }
     let file_name = file_name(&args.dest)?;
     let placing = placing(args, &url, file_name)?;
     let signed = signed(args)?;
@@ -124,13 +127,13 @@ fn url(typed: &str) -> Result<Url> {
     // Not shown as typed: it may hold a password.
     let url = Url::parse(typed).map_err(|err| Error::usage(format!("malformed URL: {err}")))?;
     match url.scheme() {
-        "http" | "https" => Ok(url),
+        "http" | "https" | "ftp" => Ok(url),
         scheme => Err(Error::Usage {
             what: format!(
                 "`{scheme}` URLs are not supported yet: {}",
                 SafeUrl::from(&url)
             ),
-            hint: Some("give an http or https URL".into()),
+            hint: Some("give an http, https or ftp URL".into()),
         }),
     }
 }

@@ -90,9 +90,20 @@ impl Body {
     ) -> Self {
         let url = SafeUrl::from(asked);
         let chunks = count_wire(response.bytes_stream(), url.clone(), start, Some(end));
+        Self::of_chunks(url, Some(end - start), chunks, settings)
+    }
+
+    /// Takes over content that comes by other means than HTTP. Silence is noticed here, and errors that are an
+    /// [`Error`] inside are passed on as they are.
+    pub(super) fn of_chunks(
+        url: SafeUrl,
+        length: Option<u64>,
+        chunks: BoxStream<'static, io::Result<Bytes>>,
+        settings: &Settings,
+    ) -> Self {
         Self {
             url,
-            length: Some(end - start),
+            length,
             cache: None,
             place: None,
             chunks,
@@ -100,6 +111,12 @@ impl Body {
             received: 0,
             promised: Expected::default(),
         }
+    }
+
+    /// Says how to ask for a part of it.
+    pub(super) fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// Reads a local file in place of an answer.

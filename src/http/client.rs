@@ -4,7 +4,7 @@
 use crate::{
     error::{Error, Result},
     http::{
-        Address, Answer, Body, Header, dns,
+        Address, Answer, Body, Header, dns, ftp,
         part::{Ask, Part, check_part},
         proxy,
         refusal::refusal,
@@ -89,6 +89,7 @@ pub struct Client {
     /// Each request at a time has a connection for itself, which is the point of asking for parts.
     single: reqwest::Client,
     settings: Settings,
+    resolver: dns::Resolver,
     /// Parts that are in memory before their turn, in the whole run.
     parts: Arc<Semaphore>,
 }
@@ -102,7 +103,7 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self> {
         let tls = tls::client_config()?;
         let proxies = proxy::from_environment()?;
-        let resolver = Arc::new(dns::Resolver::default());
+        let resolver = dns::Resolver::default();
         let build = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -113,7 +114,7 @@ impl Client {
                 .fold(builder, reqwest::ClientBuilder::proxy);
             builder
                 .tls_backend_preconfigured(tls)
-                .dns_resolver(Arc::clone(&resolver))
+                .dns_resolver(resolver.clone())
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .connect_timeout(settings.connect_timeout)
@@ -128,6 +129,7 @@ impl Client {
             shared: build(&[b"h2", b"http/1.1"])?,
             single: build(&[b"http/1.1"])?,
             settings,
+            resolver,
             parts: Arc::new(Semaphore::new(MAX_PARTS)),
         })
     }
@@ -150,6 +152,9 @@ impl Client {
     /// [`Error::Http`], [`Error::Status`], [`Error::Redirect`] and [`Error::Stalled`]; what signs or knows a detour may
     /// have others.
     pub async fn get(&self, asked: &Address) -> Result<Body> {
+        if asked.url.scheme() == "ftp" {
+            return ftp::open(asked, 0, &self.settings, &self.resolver).await;
+        }
         let (location, response) = self.follow(&self.shared, asked, &HeaderMap::new()).await?;
         Ok(Body::whole(&asked.url, location, response, &self.settings))
     }
@@ -165,11 +170,20 @@ impl Client {
         ask: Ask,
     ) -> Result<(Address, Body)> {
         let Part { place, start, end } = part;
+        if asked.url.scheme() == "ftp" {
+            let body = ftp::open(asked, start, &self.settings, &self.resolver).await?;
+            return Ok((asked.clone(), body));
+        }
         let last = end.map_or_else(String::new, |end| (end - 1).to_string());
         let range = HeaderValue::from_str(&format!("bytes={start}-{last}"))
             .map_err(|err| Error::usage(err.to_string()))?;
-        let conditions =
-            HeaderMap::from_iter([(RANGE, range), (IF_RANGE, place.validator.clone())]);
+        let mut conditions = HeaderMap::from_iter([(RANGE, range)]);
+        conditions.extend(
+            place
+                .validator
+                .clone()
+                .map(|validator| (IF_RANGE, validator)),
+        );
         let client = match ask {
             Ask::Source => &self.shared,
             Ask::Location => &self.single,

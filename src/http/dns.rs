@@ -44,6 +44,14 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
+    /// Returns the addresses of a host, with port 0.
+    ///
+    /// # Cancel safety
+    /// When dropped, the threads that ask the system are left to themselves; nothing waits for them.
+    pub(super) async fn addresses(&self, host: &str) -> Answer {
+        self.share(host).await
+    }
+
     fn share(&self, host: &str) -> Shared<BoxFuture<'static, Answer>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = running.get(host).and_then(WeakShared::upgrade) {

@@ -1,5 +1,5 @@
 //! HTTP: one client, bodies that are checked and decoded as they arrive, downloads that survive their connections, and
-//! the retry policy. The only room that names reqwest.
+//! the retry policy; FTP for what is offered nowhere else. The only room that names reqwest and suppaftp.
 
 mod address;
 mod ahead;
@@ -9,6 +9,7 @@ mod content_range;
 mod dns;
 mod download;
 mod encoding;
+mod ftp;
 mod header;
 mod part;
 mod proxy;

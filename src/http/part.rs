@@ -16,8 +16,8 @@ use reqwest::{
 pub(super) struct Place {
     /// Where redirects led to.
     pub(super) location: Address,
-    /// A strong `ETag`, or else `Last-Modified`.
-    pub(super) validator: HeaderValue,
+    /// A strong `ETag`, or else `Last-Modified`. Only FTP has none: there it is for the digest of the whole to decide.
+    pub(super) validator: Option<HeaderValue>,
     /// The length of the whole in bytes, if it was announced.
     pub(super) total: Option<u64>,
     /// Whether the server says that it knows ranges of bytes.
@@ -34,7 +34,7 @@ impl Place {
         }
         Some(Self {
             location,
-            validator: validator(headers)?.clone(),
+            validator: Some(validator(headers)?.clone()),
             total: response.content_length(),
             offers_ranges: headers
                 .get(ACCEPT_RANGES)
@@ -103,7 +103,7 @@ pub(super) fn check_part(
     end: Option<u64>,
 ) -> std::result::Result<ContentRange, String> {
     let headers = response.headers();
-    let same = validator(headers).map(|now| *now == place.validator);
+    let same = validator(headers).map(|now| Some(now) == place.validator.as_ref());
     match (response.status(), same) {
         (_, Some(false)) => return Err("it has changed".into()),
         (StatusCode::PARTIAL_CONTENT, _) => {}

@@ -23,10 +23,7 @@ pub(super) fn transport_error(url: SafeUrl, err: reqwest::Error) -> Error {
         transient = refusal.transient;
         io::Error::other(refusal.problem)
     } else if err.is_connect() && err.is_timeout() {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            "no connection within the time that FETCH_CONTENT_CONNECT_TIMEOUT_MS allows",
-        )
+        return connect_timed_out(url);
     } else {
         io::Error::other(err.without_url())
     };
@@ -34,6 +31,18 @@ pub(super) fn transport_error(url: SafeUrl, err: reqwest::Error) -> Error {
         url,
         transient,
         source,
+    }
+}
+
+/// Returns the error for a connection that took too long to make.
+pub(super) fn connect_timed_out(url: SafeUrl) -> Error {
+    Error::Http {
+        url,
+        transient: true,
+        source: io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no connection within the time that FETCH_CONTENT_CONNECT_TIMEOUT_MS allows",
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ mod connections;
 mod differential;
 mod encoding;
 mod faults;
+mod ftp;
 mod hostile;
 mod names;
 mod openpgp;

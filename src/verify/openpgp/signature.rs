@@ -17,7 +17,12 @@ use pgp::{
     },
     types::KeyVersion,
 };
-use std::{fmt, io::BufRead, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    io::BufRead,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Signatures by given keys that are looked at in one file. Each of them costs a hash over all of the content.
 const MAX_SIGNATURES: usize = 16;
@@ -166,9 +171,12 @@ impl Signer {
         let made = SystemTime::from(created);
         if let Some(lifetime) = signature.signature_expiration_time()
             && lifetime.as_secs() > 0
-            && made + lifetime.into() < now
+            && made + Duration::from(lifetime) < now
         {
-            return Err(format!("expired on {}", date(made + lifetime.into())));
+            return Err(format!(
+                "expired on {}",
+                date(made + Duration::from(lifetime))
+            ));
         }
         let born = SystemTime::from(key.material.created_at());
         if made < born || now < born {

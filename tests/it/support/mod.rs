@@ -1,8 +1,9 @@
-//! What the tests stand on: a scripted server (with TLS before it, behind a proxy), nginx, a network of one's own with a
-//! name server, a sandbox for the binary, listings of trees, archives in memory.
+//! What the tests stand on: a scripted server (with TLS before it, behind a proxy), nginx, FTP servers, a network of one's own with
+//! a name server, a sandbox for the binary, listings of trees, archives in memory.
 
 pub(crate) mod acceptor;
 pub(crate) mod archives;
+pub(crate) mod ftp;
 pub(crate) mod gpg;
 pub(crate) mod hawk;
 pub(crate) mod name_server;
