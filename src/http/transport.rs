@@ -22,6 +22,13 @@ pub(super) fn transport_error(url: SafeUrl, err: reqwest::Error) -> Error {
     } else if let Some(refusal) = proxy_refusal(&err) {
         transient = refusal.transient;
         io::Error::other(refusal.problem)
+    } else if err.is_connect()
+        && let Some(rustls::Error::InvalidMessage(problem)) = find(&err)
+    {
+        // Not for good: what answers in place of a server that is down may not speak TLS.
+        io::Error::other(format!(
+            "the server does not speak TLS at this port ({problem:?})"
+        ))
     } else if err.is_connect() && err.is_timeout() {
         return connect_timed_out(url);
     } else {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::acceptor::Acceptor;
 use crate::support::archives::noise;
 use crate::support::nginx::{Nginx, Site};
@@ -202,6 +204,23 @@ fn a_handshake_that_hangs_runs_into_the_connect_timeout() {
         .expect_stderr(&["no connection within the time", "CONNECT_TIMEOUT_MS"]);
     assert_eq!(silent.accepted(), 2, "{outcome:?}");
     sandbox.assert_empty(&outcome);
+}
+
+#[test]
+fn a_server_without_tls_is_told() {
+    let sandbox = Sandbox::new();
+    let chatty = Acceptor::start(|mut stream| async move {
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await?;
+        stream.read_to_end(&mut Vec::new()).await.map(drop)
+    });
+    sandbox
+        .static_url("x", &format!("https://{}/a", chatty.address()), "a")
+        .env("FETCH_CONTENT_ATTEMPTS", "2")
+        .run()
+        .expect_code(3)
+        .expect_stderr(&["the server does not speak TLS at this port"]);
 }
 
 #[test]

@@ -151,11 +151,16 @@ pub(crate) struct ScriptedFtp {
 impl ScriptedFtp {
     /// Starts on a free port of 127.0.0.1. Connections take the scripts in turn; the last one repeats.
     pub(crate) fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
+        Self::start_on("127.0.0.1:0", scripts)
+    }
+
+    /// Starts on this address of 127.0.0.1.
+    pub(crate) fn start_on(address: &str, scripts: impl IntoIterator<Item = Script>) -> Self {
         let mut scripts: Vec<Script> = scripts.into_iter().collect();
         scripts.reverse();
         let scripts = Mutex::new(scripts);
         let commands = Arc::new(Mutex::new(Vec::new()));
-        let acceptor = Acceptor::start({
+        let acceptor = Acceptor::start_on(address, {
             let commands = Arc::clone(&commands);
             move |stream| {
                 let mut scripts = scripts.lock().unwrap_or_else(PoisonError::into_inner);
