@@ -36,7 +36,8 @@ impl Signed {
             let url = body.url().clone();
             Ok((url, body.read_all(LIMIT).await?))
         });
-        let (url, file) = file.await?;
+        // On the heap, because this is in the way of every fetch and most have no signature.
+        let (url, file) = file.boxed().await?;
         DetachedSignature::parse(&url, &file, &self.keys, SystemTime::now()).map(Arc::new)
     }
 }
