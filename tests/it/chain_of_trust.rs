@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::sandbox::{
     Invocation, Sandbox, TASK_A, TASK_B, artifact, chain_of_trust, vouching_for,
@@ -39,13 +39,14 @@ fn signature_of(task: &str) -> String {
     chain_of_trust(task) + ".sig"
 }
 
+fn entry() -> Value {
+    json!({"task": TASK_A, "artifact": "public/a", "extract": false, "verify-hash": true})
+}
+
 fn with_worker_keys<'a>(sandbox: &'a Sandbox, server: &Server, keys: &[&str]) -> Invocation<'a> {
-    let entry =
-        json!({"task": TASK_A, "artifact": "public/a", "extract": false, "verify-hash": true});
     let keys = keys.iter().flat_map(|key| ["--chain-of-trust-key", key]);
-    sandbox
-        .task_artifacts(server, &json!([entry, entry]))
-        .args(keys)
+    let fetches = json!([entry()]);
+    sandbox.task_artifacts(server, &fetches).args(keys)
 }
 
 #[test]
@@ -61,6 +62,7 @@ fn a_chain_of_trust_signed_by_any_of_the_keys_is_believed() {
     for keys in [&[&*good][..], &[&other, &good], &[&hex], &["@keys"]] {
         let before = server.count(&signature_of(TASK_A));
         with_worker_keys(&sandbox, &server, keys)
+            .env("MOZ_FETCHES", json!([entry(), entry()]).to_string())
             .run()
             .expect_code(0);
         assert_eq!(
