@@ -410,7 +410,7 @@ impl Error {
                  the key of the worker that ran it"
             }
             Self::Signature { .. } => {
-                "if the upstream has a new key or has prolonged this one, get it from where you trust it"
+                "either this is not what its maker signed, or the keys given are not the maker's present ones"
             }
             Self::Http { .. }
             | Self::Status { .. }

@@ -117,6 +117,7 @@ impl Keys {
             by("armored", &self.ed, &["--armor"]),
             by("rsa", &primary, &["--digest-algo", "SHA512"]),
             by("sha-1", &primary, &["--digest-algo", "SHA1"]),
+            by("ripemd-160", &primary, &["--digest-algo", "RIPEMD160"]),
             by("md5", &primary, &["--digest-algo", "MD5"]).bad(),
             by("ed25519 of sha-1", &self.ed, &["--digest-algo", "SHA1"]).but_refused("too weak"),
             by("a notation", &self.ed, &["--sig-notation", "a@x=b"]),
@@ -175,6 +176,8 @@ impl Keys {
         let keys: [&[u8]; 3] = [&keys[0], b"# and the other\n", &keys[1]];
         let case = |name, parts: &[&[u8]]| self.case(name, &self.ed, parts.concat());
         let longer = [&self.content[..], b"x"].concat();
+        let lines_of_dos = |text: &[u8]| String::from_utf8_lossy(text).replace('\n', "\r\n");
+        let (dos, dos_key) = (lines_of_dos(&armored[0]), lines_of_dos(keys[0]));
         let armor: &[u8] = b"-----BEGIN PGP SIGNATURE-----\n\n-----END PGP SIGNATURE-----\n";
         vec![
             case("another key", &[&bob]).bad(),
@@ -183,6 +186,7 @@ impl Keys {
             case("a stranger's signature, too", &[&ed, &bob]).but_taken(),
             case("and before", &[&bob, &ed]).but_taken(),
             case("both in armor", &[&armored[0], &armored[1]]).but_taken(),
+            case("lines of DOS", &[dos.as_bytes()]).with_keys(&[dos_key.as_bytes()]),
             case("a bad one, too", &[&ed, &other]).bad(),
             case("and before it", &[&other, &ed]).bad(),
             case("other content", &[&other]).bad(),

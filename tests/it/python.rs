@@ -10,8 +10,10 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use crate::support::archives::{
-    MTIME, bz2, dir, file, gz, hard_link, noise, symlink, tar_of, unzst, xz, zip_of, zst,
+    MTIME, bz2, dir, file, gz, hard_link, noise, sha256_hex, symlink, tar_of, unzst, xz, zip_of,
+    zst,
 };
+use crate::support::gpg::{Gpg, have_gpg};
 use crate::support::sandbox::{
     Invocation, Sandbox, TASK_A, artifact, chain_of_trust, vouching_for,
 };
@@ -220,6 +222,44 @@ fn static_url_repacks_to_the_same_members() {
             ours = ours.iter().map(|member| without_mtime(member)).collect();
         }
         assert_eq!(theirs, ours, "{name} {options:?} (left: Python)");
+    }
+}
+
+#[test]
+fn static_url_agrees_about_signatures() {
+    let test = "static_url_agrees_about_signatures";
+    let Some(python) = python(test).filter(|_| have_gpg(test)) else {
+        return;
+    };
+    let (gpg, server, content) = (Gpg::new(), Server::start(), noise(300_000, 7));
+    let key = gpg.key(Some("20200101"), "Ed <ed@x>", "ed25519", "1y");
+    let expired_since = gpg.sign(Some("20200601"), &key, &content, &["--armor"]);
+    let of_other = gpg.sign(Some("20200601"), &key, b"other", &[]);
+    let key = gpg.export(&key);
+    let key = str::from_utf8(&key).expect("an armored key");
+    server.serve("/a", Reply::ok(&content));
+    for (signature, variable, good) in [
+        (Some(&expired_since), "KEY", true),
+        (Some(&of_other), "KEY", false),
+        (Some(&expired_since), "MISSING", false),
+        (None, "KEY", false),
+    ] {
+        let reply = signature.map_or(Reply::status(404), Reply::ok);
+        server.serve("/a.asc", reply);
+        let (theirs, ours) = (Sandbox::new(), Sandbox::new());
+        let (sha256, size) = (sha256_hex(&content), content.len().to_string());
+        let (url, by) = (server.url("/a"), server.url("/a.asc"));
+        let run = |run: Invocation<'_>| {
+            let options = ["--sha256", &sha256, "--size", &size, "--gpg-sig-url", &by];
+            let run = run.args(["static-url"]).args(options);
+            let run = run.args(["--gpg-key-env", variable, &url, "a"]);
+            run.env("KEY", key).run()
+        };
+        let (theirs_ended, ours_ended) = (run(script(&theirs, &python)), run(ours.binary()));
+        assert_eq!(theirs_ended.status.success(), good, "{theirs_ended:?}");
+        assert_eq!(ours_ended.status.success(), good, "{ours_ended:?}");
+        let (theirs, ours) = (theirs.tree(), ours.tree());
+        assert_eq!(theirs.paths(), ours.paths(), "{variable}");
     }
 }
 

@@ -71,3 +71,63 @@ fn is_sound(signature: &Signature) -> bool {
 fn date(time: SystemTime) -> String {
     httpdate::fmt_http_date(time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DetachedSignature, Fingerprint, Keyring};
+    use crate::safe_url::SafeUrl;
+    use std::time::SystemTime;
+
+    /// The certificate of RFC 9580, A.3, of version 6: `gpg` makes none.
+    const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+xioGY4d/4xsAAAAg+U2nu0jWCmHlZ3BqZYfQMxmZu52JGggkLq2EVD34laPCsQYf
+GwoAAABCBYJjh3/jAwsJBwUVCg4IDAIWAAKbAwIeCSIhBssYbE8GCaaX5NUt+mxy
+KwwfHifBilZwj2Ul7Ce62azJBScJAgcCAAAAAK0oIBA+LX0ifsDm185Ecds2v8lw
+gyU2kCcUmKfvBXbAf6rhRYWzuQOwEn7E/aLwIwRaLsdry0+VcallHhSu4RN6HWaE
+QsiPlR4zxP/TP7mhfVEe7XWPxtnMUMtf15OyA51YBM4qBmOHf+MZAAAAIIaTJINn
++eUBXbki+PSAld2nhJh/LVmFsS+60WyvXkQ1wpsGGBsKAAAALAWCY4d/4wKbDCIh
+BssYbE8GCaaX5NUt+mxyKwwfHifBilZwj2Ul7Ce62azJAAAAAAQBIKbpGG2dWTX8
+j+VjFM21J0hqWlEg+bdiojWnKfA5AQpWUWtnNwDEM0g12vYxoWM8Y81W+bHBw805
+I8kWVkXU6vFOi+HWvv/ira7ofJu16NnoUkhclkUrk0mXubZvyl4GBg==
+-----END PGP PUBLIC KEY BLOCK-----
+";
+
+    /// The signature of the text of A.6.
+    const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----
+
+wpgGARsKAAAAKQWCY5ijYyIhBssYbE8GCaaX5NUt+mxyKwwfHifBilZwj2Ul7Ce6
+2azJAAAAAGk2IHZJX1AhiJD39eLuPBgiUU9wUA9VHYblySHkBONKU/usJ9BvuAqo
+/FvLFuGWMbKAdA+epq7V4HOtAPlBWmU8QOd6aud+aSunHQaaEJ+iTFjP2OMW0KBr
+NK2ay45cX1IVAQ==
+-----END PGP SIGNATURE-----
+";
+
+    const TEXT: &str = "What we need from the grocery store:\n\n- tofu\n- vegetables\n- noodles\n";
+
+    const FINGERPRINT: &str =
+        "CB186C4F 0609A697 E4D52DFA 6C722B0C 1F1E27C1 8A56708F 6525EC27 BAD9ACC9";
+
+    fn signers(text: &str, keys: &Keyring) -> crate::error::Result<Vec<String>> {
+        let url = SafeUrl::of_file("x.sig".as_ref());
+        let signature = SIGNATURE.as_bytes();
+        let signature = DetachedSignature::parse(&url, signature, keys, SystemTime::now())?;
+        let signers = signature.check(text.as_bytes())?;
+        Ok(signers.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn keys_of_version_6_are_known_and_can_be_pinned() {
+        let pin: Fingerprint = FINGERPRINT.parse().unwrap();
+        let keys = Keyring::parse(KEY.as_bytes(), "KEY").unwrap();
+        let keys = keys.pinned_to(std::slice::from_ref(&pin), "KEY").unwrap();
+        assert_eq!(
+            signers(TEXT, &keys).unwrap(),
+            [format!(
+                "{pin} (no user id) on Tue, 13 Dec 2022 16:08:03 GMT"
+            )]
+        );
+        let err = signers("What we need", &keys).unwrap_err().to_string();
+        assert!(err.contains(&pin.to_string()), "{err}");
+    }
+}
