@@ -12,12 +12,12 @@ use crate::{
 use std::{collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// One entry of a list.
+/// One thing of a list, which may be wanted in several places.
 pub struct Item {
     /// What to fetch.
     pub request: Request,
-    /// Where it goes, below the destination.
-    pub dest: RelPath,
+    /// Where it goes: for each of the request's placings the position in the list, and the path below the destination.
+    pub places: Vec<(usize, RelPath)>,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
 }
@@ -33,7 +33,7 @@ pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> R
     let turns = Arc::new(Semaphore::new(transfers.min(Semaphore::MAX_PERMITS)));
     let mut running = JoinSet::new();
     let mut placed: Vec<Placed> = Vec::new();
-    for (position, item) in items.into_iter().enumerate() {
+    for item in items {
         let (context, turns) = (Arc::clone(&context), Arc::clone(&turns));
         running.spawn(async move {
             let _turn = turns
@@ -43,7 +43,7 @@ pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> R
             let staged = fetch(&item.request, &context, &*item.observer).await;
             let Item {
                 request: Request { name, .. },
-                dest,
+                places,
                 observer,
             } = item;
             let staged = match staged {
@@ -55,18 +55,20 @@ pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> R
                     });
                 }
             };
-            Ok(Placed {
+            let placed = places.into_iter().zip(staged);
+            let placed = placed.map(|((position, dest), staged)| Placed {
                 position,
-                name,
+                name: name.clone(),
                 dest,
-                observer,
+                observer: Arc::clone(&observer),
                 staged,
-            })
+            });
+            Ok(placed.collect::<Vec<_>>())
         });
     }
     while let Some(ended) = running.join_next().await {
         match ended {
-            Ok(done) => placed.push(done?),
+            Ok(done) => placed.extend(done?),
             Err(join) => match join.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_cancelled) => return Err(Error::Cancelled),

@@ -4,8 +4,11 @@
 //! of the whole are right. What it made stays in staging until [`crate::batch`] publishes it.
 
 mod signature;
+mod slots;
+mod sources;
 
 pub use signature::Signed;
+pub use slots::Slots;
 
 use crate::{
     archive::{self, Job, Placing},
@@ -19,25 +22,35 @@ use crate::{
     },
     verify::{Expectation, Expected, Verified, Verifier, openpgp::DetachedSignature},
 };
+use bytes::Bytes;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use signature::Checking;
+use slots::Slot;
+use sources::Sources;
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OnceCell;
 
 /// Chunks between a socket and the job that places them. One is at most about 400 kB (what hyper reads at once).
 const PIPE_DEPTH: usize = 4;
+
+/// Failures in a row after which a transfer is not resumed any more if there is another source.
+const RESUMES_BEFORE_NEXT: u32 = 3;
 
 /// One thing to fetch.
 pub struct Request {
     /// What people call it.
     pub name: String,
-    /// Where it comes from.
-    pub source: Source,
+    /// Where it comes from: places that are tried in turn.
+    pub sources: Vec<Source>,
     /// What it must be.
     pub expected: Expectation,
     /// What must vouch for it beside.
     pub signed: Option<Signed>,
-    /// What to do with it.
-    pub placing: Placing,
+    /// What to do with it. It is fetched once, also when that is several things.
+    pub placings: Vec<Placing>,
     /// Its name, where it is kept as a file.
     pub file_name: OsString,
 }
@@ -49,7 +62,7 @@ pub struct Context {
     /// How often and when to try again.
     pub retry: RetryPolicy,
     /// How many contents are placed at once. Bounds memory: decoders have windows of many megabytes.
-    pub placing_slots: Arc<Semaphore>,
+    pub placing_slots: Arc<Slots>,
     /// Where work in progress lives.
     pub staging: Arc<Staging>,
     /// When the run began.
@@ -58,8 +71,8 @@ pub struct Context {
 
 /// Returns the slots for placing: more than cores, since some of them wait for their network.
 #[must_use]
-pub fn placing_slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(archive::cores() + 2))
+pub fn placing_slots() -> Arc<Slots> {
+    Slots::new(archive::cores() + 2)
 }
 
 /// Content that is verified and placed in a directory of the staging area.
@@ -71,7 +84,7 @@ pub struct Staged {
     pub warnings: Vec<String>,
 }
 
-/// Fetches one thing into staging, trying again where that can help.
+/// Fetches one thing into staging, trying again where that can help. There is one result for each of its placings.
 ///
 /// # Errors
 /// Whatever the last attempt failed with; nothing of it is left.
@@ -82,40 +95,50 @@ pub async fn fetch(
     request: &Request,
     context: &Context,
     observer: &dyn Observer,
-) -> Result<Staged> {
+) -> Result<Vec<Staged>> {
     let (expected, signature) = (OnceCell::new(), OnceCell::new());
     let slot = OnceCell::new();
     let attempts = Attempts::new(&context.retry, observer);
-    let attempt = || {
-        Attempt {
+    let sources = Sources::new(&request.sources);
+    let resumes = sources.are_several.then(|| RetryPolicy {
+        attempts: context.retry.attempts.min(RESUMES_BEFORE_NEXT),
+        ..context.retry.clone()
+    });
+    let resumes = resumes
+        .as_ref()
+        .map(|policy| Attempts::new(policy, observer));
+    let attempt = |source| {
+        let attempt = Attempt {
             request,
+            source,
             context,
             observer,
-            attempts: &attempts,
+            attempts: resumes.as_ref().unwrap_or(&attempts),
             expected: &expected,
             signature: &signature,
             slot: &slot,
-        }
-        .run()
+        };
+        attempt.run().boxed()
     };
-    attempts.run(attempt).await
+    attempts.run(|| sources.round(observer, attempt)).await
 }
 
 /// One try. What it learned or got hold of and can be used by the next one is kept in cells.
 struct Attempt<'a> {
     request: &'a Request,
+    source: &'a Source,
     context: &'a Context,
     observer: &'a dyn Observer,
     attempts: &'a Attempts<'a>,
     expected: &'a OnceCell<Expected>,
     signature: &'a OnceCell<Option<Arc<DetachedSignature>>>,
-    slot: &'a OnceCell<OwnedSemaphorePermit>,
+    slot: &'a OnceCell<Slot>,
 }
 
 impl Attempt<'_> {
-    async fn run(self) -> Result<Staged> {
+    async fn run(self) -> Result<Vec<Staged>> {
         let (body, expected, signature) = tokio::try_join!(
-            Download::open(&self.context.client, &self.request.source, self.attempts),
+            Download::open(&self.context.client, self.source, self.attempts),
             self.expected.get_or_try_init(|| (self.request.expected)()),
             self.signature.get_or_try_init(|| self.signature())
         )?;
@@ -125,18 +148,22 @@ impl Attempt<'_> {
             url: body.url(),
             size: body.length(),
         });
-        self.slot.get_or_try_init(|| self.slot()).await?;
+        let size = body.length().unwrap_or(0);
+        self.slot.get_or_try_init(|| self.slot(size)).await?;
 
-        let (feeder, reader) = bridge::pipe(PIPE_DEPTH);
-        let placing = run_blocking(self.job(reader));
+        let placers = Placers::start(
+            self.request
+                .placings
+                .iter()
+                .map(|placing| self.job(placing)),
+        );
         let observer = self.observer;
         let first_byte = Instant::now();
         let (verified, last_byte, staged) = Transfer {
             body,
             expected,
-            feeder,
+            placers,
             checking: signature.clone().map(Checking::start),
-            placing,
             observer,
         }
         .run()
@@ -163,10 +190,13 @@ impl Attempt<'_> {
 
     /// Returns the job that places content. It owns what it writes in: the staging area lives as long as anybody does,
     /// and what a job made goes if it fails.
-    fn job(&self, reader: BlockingReader) -> impl FnOnce() -> Result<Staged> + Send + 'static {
+    fn job(
+        &self,
+        placing: &Placing,
+    ) -> impl FnOnce(BlockingReader) -> Result<Staged> + Send + 'static {
         let staging = Arc::clone(&self.context.staging);
-        let (file_name, placing) = (self.request.file_name.clone(), self.request.placing.clone());
-        move || {
+        let (file_name, placing) = (self.request.file_name.clone(), placing.clone());
+        move |reader| {
             let directory = staging.fresh()?;
             let job = Job {
                 directory,
@@ -189,21 +219,18 @@ impl Attempt<'_> {
 
     /// Waits for a turn to place content. It is kept through retries: a connection that was dropped while waiting for
     /// it has cost nothing yet.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.context.placing_slots)
-            .acquire_owned()
-            .await
-            .map_err(|_closed| Error::Cancelled)
+    async fn slot(&self, size: u64) -> Result<Slot> {
+        let slot = self.context.placing_slots.wait(size).await;
+        slot.ok_or(Error::Cancelled)
     }
 }
 
 /// Moves a body through hash and border.
-struct Transfer<'a, P> {
+struct Transfer<'a> {
     body: Download<'a>,
     expected: &'a Expected,
-    feeder: Feeder,
+    placers: Placers,
     checking: Option<Checking>,
-    placing: P,
     observer: &'a dyn Observer,
 }
 
@@ -211,29 +238,27 @@ struct Transfer<'a, P> {
 enum Moved {
     /// To its end.
     Whole,
-    /// Until the job that places it ended.
-    UntilRefused,
+    /// Until this job ended.
+    UntilRefusedBy(usize),
 }
 
-impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
+impl Transfer<'_> {
     /// Returns what arrived, when its last byte did, and what became of it.
-    async fn run(mut self) -> Result<(Verified, Instant, Staged)> {
+    async fn run(mut self) -> Result<(Verified, Instant, Vec<Staged>)> {
         let mut verifier = Verifier::new(self.expected);
         let failed = match self.pump(&mut verifier).await {
-            Ok(Moved::UntilRefused) => return Err(self.blame(verifier).await),
+            Ok(Moved::UntilRefusedBy(job)) => return Err(self.blame(job, verifier).await),
             Ok(Moved::Whole) => match self.judge(verifier).await {
                 Ok(content) => {
                     let last_byte = Instant::now();
-                    self.feeder.end().await;
-                    return Ok((content, last_byte, self.placing.await?));
+                    return Ok((content, last_byte, self.placers.finish().await?));
                 }
                 Err(err) => err,
             },
             Err(err) => err,
         };
-        // The job fails as a consequence; but what it made is gone only when it has ended.
-        drop(self.feeder);
-        let _ = self.placing.await;
+        // The jobs fail as a consequence; but what they made is gone only when they have ended.
+        self.placers.give_up().await;
         Err(failed)
     }
 
@@ -257,8 +282,8 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
             if let Some(checking) = &mut self.checking {
                 checking.data(&chunk).await;
             }
-            if self.feeder.data(chunk).await.is_err() {
-                return Ok(Moved::UntilRefused);
+            if let Err(job) = self.placers.data(chunk).await {
+                return Ok(Moved::UntilRefusedBy(job));
             }
             if too_much(verifier) {
                 break;
@@ -267,10 +292,11 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
         Ok(Moved::Whole)
     }
 
-    /// Returns why the job ended early. If the content is to blame, the rest of it decides who damaged it: an archive
+    /// Returns why a job ended early. If the content is to blame, the rest of it decides who damaged it: an archive
     /// that cannot be unpacked but is what was expected is its maker's fault, any other is the transfer's.
-    async fn blame(mut self, mut verifier: Verifier) -> Error {
-        let Err(refusal) = self.placing.await else {
+    async fn blame(mut self, job: usize, mut verifier: Verifier) -> Error {
+        let ended = self.placers.give_up().await;
+        let Some(Err(refusal)) = ended.into_iter().nth(job) else {
             return Error::archive("unpacking ended before the content did");
         };
         if refusal.kind() != Kind::Archive || *self.expected == Expected::default() {
@@ -284,6 +310,47 @@ impl<P: Future<Output = Result<Staged>>> Transfer<'_, P> {
             }
         }
         verifier.finish(self.body.url()).err().unwrap_or(refusal)
+    }
+}
+
+/// The jobs that place some content, each behind a pipe of its own.
+struct Placers {
+    feeders: Vec<Feeder>,
+    jobs: Vec<BoxFuture<'static, Result<Staged>>>,
+}
+
+impl Placers {
+    fn start<J>(jobs: impl Iterator<Item = J>) -> Self
+    where
+        J: FnOnce(BlockingReader) -> Result<Staged> + Send + 'static,
+    {
+        let (feeders, jobs) = jobs
+            .map(|job| {
+                let (feeder, reader) = bridge::pipe(PIPE_DEPTH);
+                (feeder, run_blocking(move || job(reader)).boxed())
+            })
+            .unzip();
+        Self { feeders, jobs }
+    }
+
+    /// Hands over the next chunk. The error is the number of a job that has ended.
+    async fn data(&mut self, chunk: Bytes) -> std::result::Result<(), usize> {
+        for (number, feeder) in self.feeders.iter().enumerate() {
+            feeder.data(chunk.clone()).await.map_err(|_closed| number)?;
+        }
+        Ok(())
+    }
+
+    /// Says that the content is complete and right, and waits for the results.
+    async fn finish(self) -> Result<Vec<Staged>> {
+        join_all(self.feeders.into_iter().map(Feeder::end)).await;
+        join_all(self.jobs).await.into_iter().collect()
+    }
+
+    /// Says that there will be no more, and waits for the jobs to end. May be called again, for nothing.
+    async fn give_up(&mut self) -> Vec<Result<Staged>> {
+        self.feeders.clear();
+        join_all(std::mem::take(&mut self.jobs)).await
     }
 }
 

@@ -47,6 +47,12 @@ pub(super) struct StaticUrl {
     /// Request header, sent to the origin of URL only (repeatable)
     #[arg(short = 'H', long = "header", value_name = "KEY: VALUE")]
     pub(super) headers: Vec<String>,
+    /// Another URL of the same content, tried after URL (repeatable)
+    #[arg(long = "mirror", value_name = "URL")]
+    pub(super) mirrors: Vec<String>,
+    /// Try mirrors before URL
+    #[arg(long, requires = "mirrors")]
+    pub(super) mirrors_first: bool,
     /// Make an archive also of a download that is none
     #[arg(long)]
     pub(super) force_archive: bool,

@@ -3,10 +3,10 @@
 use crate::{
     archive::{Placing, Repack, is_tar_zst},
     cli::{args, settings::Tunables, ui::Ui},
-    error::{Error, Result},
-    fetch::{Context, Request, Signed, fetch, placing_slots},
+    error::{self, Error, Result},
+    fetch::{Context, Request, Signed, Staged, fetch, placing_slots},
     fs::{self, Staging},
-    http::{Address, Client, Source},
+    http::{Address, Client, Header, Source},
     observe::Event,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
@@ -35,24 +35,22 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
         start,
     };
     let observer = ui.watch(&observer_name);
-    match fetch(&request, &context, &*observer).await {
-        Ok(staged) => {
-            for warning in staged.warnings {
-                observer.on_event(&Event::Warning(warning));
-            }
-            run_blocking(move || {
-                context
-                    .staging
-                    .publish_file(&staged.directory, &request.file_name)
-            })
-            .await?;
+    let staged = fetch(&request, &context, &*observer)
+        .await
+        .map_err(|source| Error::Fetch {
+            name: request.name.clone(),
+            source: Box::new(source),
+        })?;
+    for Staged {
+        directory,
+        warnings,
+    } in staged
+    {
+        for warning in warnings {
+            observer.on_event(&Event::Warning(warning));
         }
-        Err(source) => {
-            return Err(Error::Fetch {
-                name: request.name,
-                source: Box::new(source),
-            });
-        }
+        let (staging, name) = (Arc::clone(&context.staging), request.file_name.clone());
+        run_blocking(move || staging.publish_file(&directory, &name)).await?;
     }
     ui.summary(start.elapsed());
     Ok(())
@@ -82,15 +80,29 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
     };
     Ok(Request {
         name: SafeUrl::from(&url).to_string(),
-        source: Source::Url(Box::new(Address {
-            headers,
-            ..Address::from(url)
-        })),
+        sources: sources(args, url, headers)?,
         expected: expected.known(),
         signed,
-        placing,
+        placings: vec![placing],
         file_name: file_name.to_owned(),
     })
+}
+
+/// Returns the places to download from in the order in which they are tried. Headers are for the given one only.
+fn sources(args: &args::StaticUrl, given: Url, headers: Vec<Header>) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for mirror in &args.mirrors {
+        let mirror =
+            url(mirror).map_err(|err| Error::usage(format!("--mirror: {}", error::chain(&err))))?;
+        sources.push(Source::Url(Box::new(mirror.into())));
+    }
+    let given = Source::Url(Box::new(Address {
+        headers,
+        ..Address::from(given)
+    }));
+    let place = if args.mirrors_first { sources.len() } else { 0 };
+    sources.insert(place, given);
+    Ok(sources)
 }
 
 /// Reads the keys that a signature is to be verified with. Headers are the business of the download's server and not

@@ -12,6 +12,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{
+    collections::{HashMap, hash_map},
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,10 +33,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
         let client = Client::new(tunables.http)?;
         let origin = origin(args.store)?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-        let items = entries
-            .iter()
-            .map(|entry| item(entry, &tasks, ui))
-            .collect::<Result<Vec<_>>>()?;
+        let items = items(&entries, &tasks, ui)?;
         let context = Context {
             client,
             retry: tunables.retry,
@@ -146,24 +144,49 @@ fn origin(store: Option<PathBuf>) -> Result<Origin> {
     )?))
 }
 
+/// Turns entries into what is to be fetched. Entries for the same artifact share one transfer if they expect the same.
+fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut known: HashMap<_, usize> = HashMap::new();
+    for (position, entry) in entries.iter().enumerate() {
+        let wanted = (
+            &entry.task,
+            &entry.artifact,
+            (entry.verify_hash, entry.sha256, entry.size),
+        );
+        let number = match known.entry(wanted) {
+            hash_map::Entry::Occupied(known) => *known.get(),
+            hash_map::Entry::Vacant(place) => {
+                items.push(item(entry, tasks, ui)?);
+                *place.insert(items.len() - 1)
+            }
+        };
+        let item = &mut items[number];
+        item.places.push((position, entry.dest.clone()));
+        item.request.placings.push(if entry.extract {
+            Placing::Extract
+        } else {
+            Placing::Keep
+        });
+    }
+    Ok(items)
+}
+
+/// Returns what an entry wants fetched, to be placed nowhere yet.
 fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
     let name = entry.artifact.file_name();
     let observer = ui.watch(name);
     let request = Request {
         name: format!("{} of task {}", entry.artifact, entry.task),
-        source: tasks.source(&entry.task, &entry.artifact)?,
+        sources: vec![tasks.source(&entry.task, &entry.artifact)?],
         expected: tasks.expectation(entry, Arc::clone(&observer)),
         signed: None,
-        placing: if entry.extract {
-            Placing::Extract
-        } else {
-            Placing::Keep
-        },
+        placings: Vec::new(),
         file_name: name.into(),
     };
     Ok(Item {
         request,
-        dest: entry.dest.clone(),
+        places: Vec::new(),
         observer,
     })
 }

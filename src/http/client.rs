@@ -81,6 +81,17 @@ pub enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// Returns what people may see of it.
+    #[must_use]
+    pub fn shown(&self) -> SafeUrl {
+        match self {
+            Self::Url(address) => SafeUrl::from(&address.url),
+            Self::File(path) => SafeUrl::of_file(path),
+        }
+    }
+}
+
 /// The HTTP client of a run. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {

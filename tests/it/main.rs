@@ -15,6 +15,7 @@ mod encoding;
 mod faults;
 mod ftp;
 mod hostile;
+mod mirrors;
 mod names;
 mod openpgp;
 mod private;

@@ -918,3 +918,47 @@ fn connections_are_reused() {
         "{requests:?}"
     );
 }
+
+#[test]
+fn an_artifact_listed_twice_is_downloaded_once() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let archive = gz(&tar_of(&[file("x", b"in the archive")]));
+    let path = artifact(TASK_A, "public/a.tar.gz");
+    server.serve(&path, Reply::ok(&archive));
+    let entry = |dest: &str, extract: bool| json!({"task": TASK_A, "artifact": "public/a.tar.gz", "dest": dest, "extract": extract});
+    let fetches = json!([
+        entry("one", true),
+        entry("two", true),
+        entry("three", false),
+        entry("", true)
+    ]);
+    let outcome = sandbox
+        .task_artifacts(&server, &fetches)
+        .run()
+        .expect_code(0);
+    assert_eq!(server.count(&path), 1, "{outcome:?}");
+    for place in ["one/x", "two/x", "x"] {
+        assert_eq!(
+            sandbox.read(&format!("fetches/{place}")),
+            b"in the archive",
+            "{outcome:?}"
+        );
+    }
+    assert!(sandbox.read("fetches/three/a.tar.gz") == archive);
+}
+
+#[test]
+fn an_artifact_listed_twice_is_verified_for_each_entry() {
+    // Only one of the two entries pins a digest, and a wrong one.
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.serve(&artifact(TASK_A, "public/a"), Reply::ok("content"));
+    let fetches = json!([
+        {"task": TASK_A, "artifact": "public/a", "dest": "one"},
+        {"task": TASK_A, "artifact": "public/a", "dest": "two", "sha256": "0".repeat(64)},
+    ]);
+    let outcome = sandbox
+        .task_artifacts(&server, &fetches)
+        .run()
+        .expect_code(4);
+    sandbox.assert_empty(&outcome);
+}
