@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result, Retry},
+    http::{dns::ResolveError, transport},
     observe::{Event, Observer},
 };
 use std::{
@@ -43,11 +44,16 @@ impl RetryPolicy {
     /// Returns the pause before retry number `retry` (from 1) after `lasted` of failures: full jitter below an
     /// exponential ceiling, but never less than the server asked for. `jitter` is between 0 and 1.
     fn pause(&self, retry: u32, lasted: Duration, cause: &Error, jitter: f64) -> Duration {
+        let max = match transport::find::<ResolveError>(cause) {
+            // A resolver that is down costs nobody anything when it is asked.
+            Some(_) => self.max.min(self.base.saturating_mul(5)),
+            None => self.max,
+        };
         let ceiling = self
             .base
             .saturating_mul(2_u32.saturating_pow(retry - 1))
             .min(lasted.max(self.base))
-            .min(self.max);
+            .min(max);
         let asked = match cause {
             Error::Status {
                 retry_after: Some(asked),
