@@ -4,7 +4,7 @@
 //! of the whole are right. What it made stays in staging until [`crate::batch`] publishes it.
 
 use crate::{
-    archive::{self, Job, Placing},
+    archive::{self, Job, Limits, Placing},
     error::{Error, Kind, Result},
     fs::{self, Staging},
     http::{Body, Client, RetryPolicy, Source, retry},
@@ -43,6 +43,8 @@ pub struct Context {
     pub retry: RetryPolicy,
     /// How many contents are placed at once. Bounds memory: decoders have windows of many megabytes.
     pub placing_slots: Arc<Semaphore>,
+    /// What archives may be at most.
+    pub limits: Limits,
     /// Where work in progress lives.
     pub staging: Arc<Staging>,
     /// When the run began.
@@ -141,12 +143,14 @@ impl Attempt<'_> {
     fn job(&self, reader: BlockingReader) -> impl FnOnce() -> Result<Staged> + Send + 'static {
         let staging = Arc::clone(&self.context.staging);
         let (file_name, placing) = (self.request.file_name.clone(), self.request.placing.clone());
+        let limits = self.context.limits.clone();
         move || {
             let directory = staging.fresh()?;
             let job = Job {
                 directory,
                 file_name,
                 placing,
+                limits,
             };
             match archive::place(reader, &job) {
                 Ok(warnings) => Ok(Staged {

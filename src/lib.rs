@@ -30,5 +30,5 @@ mod stream;
 pub mod task;
 pub mod verify;
 
-pub use archive::{Placing, Repack};
+pub use archive::{Limits, Placing, Repack};
 pub use error::Error;

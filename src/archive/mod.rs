@@ -12,6 +12,7 @@
 mod bzip2;
 mod decode;
 mod format;
+pub(crate) mod limits;
 mod repack;
 mod tar;
 mod zip;
@@ -22,6 +23,7 @@ use crate::{
     stream::{BlockingReader, ReadAhead},
 };
 use format::{Compression, Format, Rewindable, sniff};
+pub use limits::Limits;
 pub use repack::Repack;
 pub(crate) use repack::is_tar_zst;
 use std::{
@@ -54,6 +56,8 @@ pub(crate) struct Job {
     pub(crate) file_name: OsString,
     /// What to do with it.
     pub(crate) placing: Placing,
+    /// What an archive may be at most.
+    pub(crate) limits: Limits,
 }
 
 /// Takes content to its end and places it in the job's directory. Returns warnings.
@@ -77,7 +81,7 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
             Ok(Vec::new())
         }
         Format::Tar(compression) => extract_tar(source, compression, &job.directory),
-        Format::Zip => zip::extract(spool(&mut source, &job.directory)?, &job.directory, cores()),
+        Format::Zip => zip::extract(spool(&mut source, &job.directory)?, job, cores()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Extraction of zip archives, which have their table of contents at the end: from a file, several members at a time.
 
 use crate::{
-    archive::tar::read_error,
+    archive::{Job, limits::Limits, tar::read_error},
     error::{Error, Result},
     fs::{Attributes, Mtime, Tree, TreeFile, umask},
     rel_path::RelPath,
@@ -95,12 +95,16 @@ pub(super) struct Member {
 }
 
 /// Opens an archive and reads its table of contents, in its order.
-pub(super) fn open(file: File) -> Result<(ZipArchive<SharedFile>, Vec<Member>)> {
+pub(super) fn open(file: File, limits: &Limits) -> Result<(ZipArchive<SharedFile>, Vec<Member>)> {
     let file = SharedFile::new(file).map_err(read_error)?;
+    let packed = file.length;
     let archive = ZipArchive::new(file).map_err(zip_error)?;
+    limits.check_entries(archive.len() as u64)?;
     let members = (0..archive.len())
         .map(|index| member(&archive, index))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
+    let expanded = members.iter().map(|member| member.size);
+    limits.check_expanded(expanded.fold(0, u64::saturating_add), packed)?;
     Ok((archive, members))
 }
 
@@ -196,8 +200,9 @@ fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Extracts all members with several threads. Of members with the same name the last one counts.
-pub(super) fn extract(file: File, root: &Path, threads: usize) -> Result<Vec<String>> {
-    let (archive, members) = open(file)?;
+pub(super) fn extract(file: File, job: &Job, threads: usize) -> Result<Vec<String>> {
+    let root = &job.directory;
+    let (archive, members) = open(file, &job.limits)?;
     let mut tree = Tree::open(root)?;
     let mut last: HashMap<RelPath, &Member> = HashMap::new();
     let mut stripped = None;

@@ -35,6 +35,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
             client,
             retry: tunables.retry,
             placing_slots: placing_slots(),
+            limits: tunables.limits,
             staging: Arc::new(Staging::inside(&dest)?),
             start,
         };

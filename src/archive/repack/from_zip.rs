@@ -2,15 +2,23 @@
 
 use super::{Repack, member::Member, writer::TarZst};
 use crate::{
-    archive::zip::{self, MemberKind},
+    archive::{
+        limits::Limits,
+        zip::{self, MemberKind},
+    },
     error::{Error, Result},
 };
 use std::{fs::File, io};
 use tar::EntryType;
 
 /// Writes the members of an archive under their new names, those of directories left out.
-pub(super) fn rewrite(file: File, repack: &Repack, out: &mut TarZst) -> Result<()> {
-    let (mut archive, members) = zip::open(file)?;
+pub(super) fn rewrite(
+    file: File,
+    repack: &Repack,
+    limits: &Limits,
+    out: &mut TarZst,
+) -> Result<()> {
+    let (mut archive, members) = zip::open(file, limits)?;
     for member in &members {
         if member.kind == MemberKind::Directory {
             continue;
@@ -45,7 +53,7 @@ pub(super) fn rewrite(file: File, repack: &Repack, out: &mut TarZst) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::super::{Repack, writer::tests::written};
-    use super::rewrite;
+    use super::{Limits, rewrite};
     use std::io::{Read, Write};
     use tar::EntryType;
     use zip::{DateTime, ZipWriter, write::SimpleFileOptions};
@@ -67,7 +75,7 @@ mod tests {
             strip_components: 1,
             ..Repack::default()
         };
-        let tar = written(|out| rewrite(file, &repack, out)).unwrap();
+        let tar = written(|out| rewrite(file, &repack, &Limits::default(), out)).unwrap();
         let mut archive = tar::Archive::new(&tar[..]);
         let mut entries = archive.entries().unwrap().map(Result::unwrap);
         let link = entries.next().unwrap();

@@ -70,7 +70,8 @@ pub(super) fn repack(
             tar(decoded, repack, &mut out)?;
         }
         (Format::Zip, _) => {
-            from_zip::rewrite(spool(&mut source, &job.directory)?, repack, &mut out)?;
+            let file = spool(&mut source, &job.directory)?;
+            from_zip::rewrite(file, repack, &job.limits, &mut out)?;
         }
         (Format::Other, Some(name)) => {
             let name = repack.rename(name.as_bytes())?;
