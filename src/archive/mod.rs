@@ -80,19 +80,15 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
             save(&mut source, &job.directory.join(&job.file_name))?;
             Ok(Vec::new())
         }
-        Format::Tar(compression) => extract_tar(source, compression, &job.directory),
+        Format::Tar(compression) => extract_tar(source, compression, job),
         Format::Zip => zip::extract(spool(&mut source, &job.directory)?, job, cores()),
     }
 }
 
-fn extract_tar(
-    source: Rewindable,
-    compression: Compression,
-    directory: &Path,
-) -> Result<Vec<String>> {
+fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Result<Vec<String>> {
     let threads = u32::try_from(cores()).unwrap_or(1);
     let decoded = decode::parallel(compression, source, threads).map_err(tar::read_error)?;
-    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), directory, cores()))
+    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), job, cores()))
 }
 
 /// Writes the content to a new file and returns it.

@@ -16,6 +16,7 @@ use crate::{
     archive::{
         Job, cores, decode,
         format::{Format, Rewindable},
+        limits::Limits,
         spool,
         tar::read_error,
     },
@@ -67,7 +68,7 @@ pub(super) fn repack(
     match (format, &repack.wrap_as) {
         (Format::Tar(compression), _) => {
             let decoded = decode::parallel(compression, source, threads).map_err(read_error)?;
-            tar(decoded, repack, &mut out)?;
+            tar(decoded, repack, &job.limits, &mut out)?;
         }
         (Format::Zip, _) => {
             let file = spool(&mut source, &job.directory)?;
@@ -86,11 +87,16 @@ pub(super) fn repack(
     out.finish()
 }
 
-fn tar(decoded: impl Read + Send, repack: &Repack, out: &mut TarZst) -> Result<()> {
+fn tar(
+    decoded: impl Read + Send,
+    repack: &Repack,
+    limits: &Limits,
+    out: &mut TarZst,
+) -> Result<()> {
     std::thread::scope(|scope| {
         let mut decoded = ReadAhead::start(scope, decoded);
         if repack.renames() {
-            return from_tar::rewrite(decoded, repack, out);
+            return from_tar::rewrite(decoded, repack, limits, out);
         }
         loop {
             let bytes = decoded.fill_buf().map_err(read_error)?;
