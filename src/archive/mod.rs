@@ -69,7 +69,9 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
     let mut source = Rewindable::new(source);
     let format = match &job.placing {
         Placing::Keep => Format::Other,
-        Placing::Extract | Placing::Repack(_) => sniff(&mut source).map_err(tar::read_error)?,
+        Placing::Extract | Placing::Repack(_) => {
+            sniff(&mut source, &job.limits).map_err(tar::read_error)?
+        }
     };
     if let Placing::Repack(repack) = &job.placing {
         repack::repack(source, format, repack, job)?;
@@ -87,7 +89,8 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
 
 fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Result<Vec<String>> {
     let threads = u32::try_from(cores()).unwrap_or(1);
-    let decoded = decode::parallel(compression, source, threads).map_err(tar::read_error)?;
+    let decoded =
+        decode::parallel(compression, source, threads, &job.limits).map_err(tar::read_error)?;
     std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), job, cores()))
 }
 

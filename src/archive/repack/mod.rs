@@ -67,7 +67,8 @@ pub(super) fn repack(
     let mut out = TarZst::create(&job.directory.join(&job.file_name), threads)?;
     match (format, &repack.wrap_as) {
         (Format::Tar(compression), _) => {
-            let decoded = decode::parallel(compression, source, threads).map_err(read_error)?;
+            let decoded =
+                decode::parallel(compression, source, threads, &job.limits).map_err(read_error)?;
             tar(decoded, repack, &job.limits, &mut out)?;
         }
         (Format::Zip, _) => {
