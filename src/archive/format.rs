@@ -11,7 +11,9 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     io::{self, BufRead, Read},
+    os::unix::ffi::OsStrExt,
 };
 
 /// How a stream is compressed.
@@ -185,7 +187,7 @@ impl Read for Peek<'_> {
 /// # Errors
 /// Those of the stream itself, and windows that are too large to see what is in it. What cannot be decoded for other
 /// reasons is not an archive.
-pub(crate) fn sniff(source: &mut Rewindable, limits: &Limits) -> io::Result<Format> {
+pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> io::Result<Format> {
     let mut magic = Vec::new();
     peek(source, |peek| {
         peek.take(MAGIC as u64).read_to_end(&mut magic)
@@ -209,6 +211,8 @@ pub(crate) fn sniff(source: &mut Rewindable, limits: &Limits) -> io::Result<Form
     }
     Ok(match <[u8; BLOCK]>::try_from(header) {
         Ok(header) if is_tar_header(&header) => Format::Tar(compression),
+        // An archive of nothing has no header.
+        Ok(header) if header == [0; BLOCK] && is_named_tar(name) => Format::Tar(compression),
         _ => Format::Other,
     })
 }
@@ -229,6 +233,13 @@ fn peek(
     peek.failed.map_or(Ok(undecoded), Err)
 }
 
+/// Returns whether a name is that of a tar archive.
+fn is_named_tar(name: &OsStr) -> bool {
+    let mut suffixes = name.as_bytes().rsplit(|&byte| byte == b'.');
+    let last = suffixes.next().unwrap_or_default();
+    matches!(last, b"tar" | b"tgz" | b"tbz2" | b"txz" | b"tzst") || suffixes.next() == Some(b"tar")
+}
+
 /// Returns whether a block is a tar header: POSIX or GNU magic at offset 257, or (v7) a right checksum.
 fn is_tar_header(block: &[u8; BLOCK]) -> bool {
     let magic = &block[257..265];
@@ -240,7 +251,10 @@ mod tests {
     use super::{Compression, Format, Limits, Rewindable, sniff};
     use crate::stream::bridge::{pipe, run_blocking};
     use bytes::Bytes;
-    use std::io::{Read, Write};
+    use std::{
+        ffi::OsStr,
+        io::{Read, Write},
+    };
 
     fn tar(entries: usize) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -288,10 +302,15 @@ mod tests {
 
     /// Sniffs content that arrives in chunks of `size`, and returns what can be read afterwards.
     async fn sniff_chunks(content: &[u8], size: usize) -> (Format, Vec<u8>) {
+        sniff_named("content", content, size).await
+    }
+
+    async fn sniff_named(name: &'static str, content: &[u8], size: usize) -> (Format, Vec<u8>) {
+        let name = OsStr::new(name);
         let (feeder, reader) = pipe(4);
         let job = tokio::spawn(run_blocking(move || {
             let mut source = Rewindable::new(reader);
-            let format = sniff(&mut source, &Limits::default()).unwrap();
+            let format = sniff(&mut source, name, &Limits::default()).unwrap();
             let mut content = Vec::new();
             source.read_to_end(&mut content).unwrap();
             Ok((format, content))
@@ -339,6 +358,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_archive_of_nothing_is_known_by_its_name() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let archive = compress(compression, &[0; 10240]);
+            for (name, is_tar) in [
+                ("a.tar", true),
+                ("a.tar.gz", true),
+                ("a-1.2.tgz", true),
+                ("a.img", false),
+                ("tar", true),
+                ("star", false),
+                ("a.tar.d.img", false),
+            ] {
+                let format = sniff_named(name, &archive, 500).await.0;
+                assert_eq!(format == Format::Tar(compression), is_tar, "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn an_old_archive_without_magic_is_known_by_its_checksum() {
         let mut header = tar::Header::new_old();
         header.set_path("old").unwrap();
@@ -371,10 +409,15 @@ mod tests {
             .await
             .unwrap();
         drop(feeder);
-        let result =
-            run_blocking(move || Ok(sniff(&mut Rewindable::new(reader), &Limits::default())))
-                .await
-                .unwrap();
+        let result = run_blocking(move || {
+            Ok(sniff(
+                &mut Rewindable::new(reader),
+                OsStr::new("a.tar"),
+                &Limits::default(),
+            ))
+        })
+        .await
+        .unwrap();
         assert!(result.is_err());
     }
 }

@@ -36,6 +36,8 @@ pub struct Limits {
     pub header_size: usize,
     /// Bytes that a decoder may look back, for which it needs as much memory.
     pub window: u64,
+    /// Whether symbolic links may lead out of what is extracted. They are never followed there.
+    pub external_symlinks: bool,
 }
 
 impl Default for Limits {
@@ -53,6 +55,8 @@ impl Default for Limits {
             header_size: 1 << 20,
             // What `zstd --ultra -22` uses, and the most that the `zstd` program takes without being told.
             window: 128 << 20,
+            // Sysroots have absolute ones.
+            external_symlinks: true,
         }
     }
 }
@@ -160,6 +164,7 @@ mod tests {
             path_depth: 3,
             header_size: 100,
             window: 1 << 20,
+            external_symlinks: true,
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
     let format = match &job.placing {
         Placing::Keep => Format::Other,
         Placing::Extract | Placing::Repack(_) => {
-            sniff(&mut source, &job.limits).map_err(tar::read_error)?
+            sniff(&mut source, &job.file_name, &job.limits).map_err(tar::read_error)?
         }
     };
     if let Placing::Repack(repack) = &job.placing {

@@ -204,6 +204,9 @@ pub(super) fn extract(file: File, job: &Job, threads: usize) -> Result<Vec<Strin
     let root = &job.directory;
     let (archive, members) = open(file, &job.limits)?;
     let mut tree = Tree::open(root)?;
+    if !job.limits.external_symlinks {
+        tree.deny_external_symlinks();
+    }
     let mut last: HashMap<RelPath, &Member> = HashMap::new();
     let mut stripped = None;
     for member in &members {

@@ -70,6 +70,9 @@ pub(super) struct TaskArtifacts {
     /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,
+    /// Refuse archives with symbolic links that lead out of what is extracted
+    #[arg(long)]
+    pub(super) deny_external_symlinks: bool,
 }
 
 const STATIC_URL_EXAMPLE: &str = "\

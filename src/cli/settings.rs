@@ -54,6 +54,7 @@ fn limits() -> Result<Limits> {
         path_depth: number(limits::MAX_PATH_DEPTH)?.unwrap_or(limits.path_depth),
         header_size: number(limits::MAX_HEADER_SIZE)?.unwrap_or(limits.header_size),
         window: number(limits::MAX_WINDOW)?.unwrap_or(limits.window),
+        ..limits
     })
 }
 

@@ -9,7 +9,7 @@
 use crate::{
     error::{Error, Result},
     fs::{Context, umask},
-    rel_path::RelPath,
+    rel_path::{RelPath, shown_name},
 };
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps},
@@ -21,7 +21,8 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -73,6 +74,8 @@ pub(crate) struct Tree {
     umask: u32,
     parents: Vec<(OsString, Arc<OwnedFd>)>,
     directories: BTreeMap<RelPath, Pending>,
+    /// Symbolic links with their targets, if [`Tree::finish`] has to look at them.
+    links: Option<BTreeMap<RelPath, OsString>>,
 }
 
 /// What a directory gets when all of its content is there.
@@ -91,7 +94,13 @@ impl Tree {
             umask: umask().bits(),
             parents: Vec::new(),
             directories: BTreeMap::new(),
+            links: None,
         })
+    }
+
+    /// Makes [`Tree::finish`] refuse symbolic links that lead out of the tree.
+    pub(crate) fn deny_external_symlinks(&mut self) {
+        self.links = Some(BTreeMap::new());
     }
 
     /// Forgets which directories are open: they may lead through a link that another hand has replaced.
@@ -157,6 +166,9 @@ impl Tree {
     ) -> Result<()> {
         let (parent, name) = self.place(path, Missing::Create)?;
         self.replacing(path, &parent, || fs::symlinkat(target, &parent, &name))?;
+        if let Some(links) = &mut self.links {
+            links.insert(path.clone(), target.to_owned());
+        }
         if let Some(mtime) = mtime {
             fs::utimensat(
                 &parent,
@@ -200,6 +212,9 @@ impl Tree {
 
     /// Gives directories their permissions and times, the innermost first.
     pub(crate) fn finish(mut self) -> Result<()> {
+        for (path, target) in self.links.take().unwrap_or_default() {
+            self.refuse_external_symlink(&path, &target)?;
+        }
         for (path, Pending { chmod, mtime }) in
             std::mem::take(&mut self.directories).into_iter().rev()
         {
@@ -222,6 +237,23 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// What leads to something inside is inside. Of what leads to nothing yet, only the text can tell.
+    fn refuse_external_symlink(&self, path: &RelPath, target: &OsStr) -> Result<()> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let external = match fs::openat2(&self.root, path.as_ref(), flags, Mode::empty(), resolve) {
+            Ok(_inside) => false,
+            Err(Errno::XDEV) => true,
+            Err(_) => climbs_out(path, target),
+        };
+        if !external {
+            return Ok(());
+        }
+        let target = shown_name(target.as_bytes());
+        let problem = format!("the symbolic link to `{target}` leads out of the archive");
+        Err(member_error(path, problem))
     }
 
     /// Returns the open directory a member belongs in, and its name there.
@@ -324,10 +356,27 @@ impl Tree {
             }
             removed => removed.context_with("replace", || self.path.join(path))?,
         }
+        if let Some(links) = &mut self.links {
+            links.remove(path);
+        }
         // The open descriptors may lead through what was just removed.
         self.parents.clear();
         create().context_with("create", || self.path.join(path))
     }
+}
+
+/// Returns whether the target of a link at `path` is absolute or has more `..` than there are directories.
+fn climbs_out(path: &RelPath, target: &OsStr) -> bool {
+    let mut depth = path.components().count().saturating_sub(1);
+    for component in Path::new(target).components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
+        }
+    }
+    false
 }
 
 /// Set-id and sticky bits are nobody's.
@@ -465,6 +514,39 @@ mod tests {
             .unwrap();
         assert!(write(&mut tree, "hop/canary").is_err());
         canary_is_alive(temp.path());
+    }
+
+    #[test]
+    fn external_links_are_told_from_internal_ones_where_they_lead() {
+        for (target, external) in [
+            ("f", false),
+            ("../f", false),
+            ("sub/../../f", false),
+            ("no/such", false),
+            ("link", false), // to itself
+            ("../up/deep/f", false),
+            ("../up/../f", true), // the way up is longer than it looks
+            ("../..", true),
+            ("no/../../../f", true),
+            ("/", true),
+            ("/f", true),
+        ] {
+            let (_temp, mut tree) = sandbox();
+            tree.deny_external_symlinks();
+            for path in ["f", "deep/f", "a/sub/f", "a/f"] {
+                write(&mut tree, path).unwrap();
+            }
+            tree.symlink(&rel("up"), OsStr::new("."), None).unwrap();
+            tree.symlink(&rel("a/link"), OsStr::new(target), None)
+                .unwrap();
+            // Replaced links do not count.
+            tree.symlink(&rel("a/other"), OsStr::new("/"), None)
+                .unwrap();
+            tree.symlink(&rel("a/other"), OsStr::new("f"), None)
+                .unwrap();
+            let finished = tree.finish();
+            assert_eq!(finished.is_err(), external, "{target}: {finished:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(super) fn extract(source: impl BufRead, job: &Job, writers: usize) -> Result
             names_kept: 0,
             stripped: None,
         };
+        if !job.limits.external_symlinks {
+            extractor.tree.deny_external_symlinks();
+        }
         let mut reader = Reader::new(source, &job.limits);
         while let Some(member) = reader.next_member()? {
             extractor.member(&mut reader, &member)?;
