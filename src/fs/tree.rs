@@ -31,6 +31,10 @@ const OPEN_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlag
 /// Descriptors of parent directories that are kept open. Deeper ones are opened again for every member.
 const CACHED_DEPTH: usize = 64;
 
+/// How many directories deep links may lead. Names are short that go through links, and links can go through links: the
+/// tree could become deeper than anybody can remove with the descriptors that a process has.
+const MAX_LINKED_DEPTH: usize = 256;
+
 /// A modification time: seconds since the epoch, and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mtime {
@@ -318,8 +322,9 @@ impl Tree {
     /// Opens a directory that a symbolic link inside the tree leads to, if that is inside, too.
     fn through_link(&self, link: &Path, member: &RelPath) -> Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        fs::openat2(&self.root, link, OPEN_DIRECTORY, Mode::empty(), resolve).map_err(|errno| {
-            let link = link.display();
+        let opened = fs::openat2(&self.root, link, OPEN_DIRECTORY, Mode::empty(), resolve);
+        let directory = opened.map_err(|errno| {
+            let link = shown_name(link.as_os_str().as_bytes());
             let problem = match errno {
                 Errno::XDEV => format!("`{link}` is a symbolic link that leads out of the tree"),
                 Errno::NOTDIR => format!("`{link}` is not a directory"),
@@ -329,7 +334,34 @@ impl Tree {
                 _ => format!("`{link}` cannot be resolved: {errno}"),
             };
             member_error(member, problem)
-        })
+        })?;
+        if self
+            .is_too_deep(&directory)
+            .context("look at", &self.path)?
+        {
+            let link = shown_name(link.as_os_str().as_bytes());
+            let problem = format!(
+                "`{link}` is a symbolic link that leads deeper than {MAX_LINKED_DEPTH} directories"
+            );
+            return Err(member_error(member, problem));
+        }
+        Ok(directory)
+    }
+
+    /// Returns whether the way up from a directory of the tree to its root is too long.
+    fn is_too_deep(&self, directory: &OwnedFd) -> rustix::io::Result<bool> {
+        let is_root = |fd: &OwnedFd| {
+            let (here, root) = (fs::fstat(fd)?, fs::fstat(&self.root)?);
+            Ok::<_, Errno>((here.st_dev, here.st_ino) == (root.st_dev, root.st_ino))
+        };
+        let mut here = fs::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
+        for _ in 0..=MAX_LINKED_DEPTH {
+            if is_root(&here)? {
+                return Ok(false);
+            }
+            here = fs::openat(&here, "..", OPEN_DIRECTORY, Mode::empty())?;
+        }
+        Ok(true)
     }
 
     /// Runs `create`, and once more without what is in its way. A directory goes only if it is empty, as with GNU tar.

@@ -11,6 +11,8 @@ mod cancel;
 mod differential;
 mod faults;
 mod hostile;
+mod limits;
+mod oddities;
 mod python;
 mod readme;
 mod small_inputs;

@@ -92,7 +92,7 @@ impl Extractor<'_> {
             (EntryType::Regular, None) if replaces_link => {
                 self.file_at_once(reader, &path, attributes)
             }
-            (EntryType::Regular, None) => self.file(reader, path, member.size, attributes),
+            (EntryType::Regular, None) => self.file(reader, path, member, attributes),
             (EntryType::Symlink, _) => self.symlink(path, &member.link, member.mtime),
             (EntryType::Link, _) => self.hard_link(&path, &member.link),
             (EntryType::Fifo, _) => Err(refused(&path, "named pipes are not extracted")),
@@ -109,13 +109,14 @@ impl Extractor<'_> {
         &mut self,
         reader: &mut Reader<'_, impl BufRead>,
         path: RelPath,
-        size: u64,
+        member: &Member,
         attributes: Attributes,
     ) -> Result<()> {
-        match usize::try_from(size) {
-            Ok(size) if size <= SMALL => self
-                .behind
-                .file(path, attributes, size, |content| reader.read_exact(content)),
+        match usize::try_from(member.size) {
+            Ok(size) if size <= SMALL => self.behind.file(path, attributes, size, |content| {
+                let read = reader.read_exact(content);
+                read.map_err(|err| err.of_member(&member.name))
+            }),
             _ => self.file_at_once(reader, &path, attributes),
         }
     }
@@ -187,6 +188,9 @@ impl Extractor<'_> {
         self.behind.settle()?;
         let to = RelPath::strip_root(target)
             .map_err(|err| refused(path, &format!("the target of the hard link {err}")))?;
+        if to.is_empty() {
+            return Err(refused(path, "hard link without a usable target"));
+        }
         self.tree.hard_link(path, &to)
     }
 }

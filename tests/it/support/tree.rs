@@ -104,6 +104,16 @@ impl Tree {
         self
     }
 
+    /// The listing without the times of directories.
+    pub(crate) fn without_directory_mtimes(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            if entry.kind == Kind::Dir {
+                entry.mtime = None;
+            }
+        }
+        self
+    }
+
     /// The listing without the times of these paths.
     pub(crate) fn without_mtimes_of(mut self, paths: &[String]) -> Self {
         for path in paths {
