@@ -41,6 +41,7 @@ fn zstd_of(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Vec<u8>
     encoder.finish().expect("zstd into memory")
 }
 
+/// As cargo's CVE-2022-36114.
 #[test]
 fn a_bomb_ends_at_the_limit_on_what_archives_unpack_to() {
     let zeros = tar_of(&[file("first", "1"), file("zeros", vec![0; 30_000_000])]);

@@ -6,6 +6,7 @@
     reason = "helpers outside of #[test] functions fail like tests, and prepare and look at real files"
 )]
 
+mod archives;
 mod bad_input;
 mod cancel;
 mod differential;

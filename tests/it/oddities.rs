@@ -197,6 +197,8 @@ fn members() -> Vec<Row> {
         ("cve-2026-5223-file-beside-the-root", raw().symlink("pkg", "..").file("pkg/canary", "dead").end(), Refused("leads out")),
         ("cve-2025-4517-links-longer-than-path-max", path_max.end(), Refused("leads out")),
         ("directories-deeper-than-their-names", deeper_than_allowed.end(), Refused("leads deeper than")),
+        ("cve-2022-36113-symlink-named-like-a-file-of-ours", raw().symlink(".spool", "../../../canary").file(".spool", "x").end(), Extracted),
+        ("cve-2026-33056-directory-over-a-symlink", raw().symlink("d", "../../../outside").with(header("d", b'5').mode("0000777"), b"").file("d/f", "x").end(), Extracted),
         ("symlink-of-two-hops", raw().symlink("a", ".").symlink("b", "a/../../..").file("b/canary", "dead").end(), Refused("leads out")),
         ("symlink-loop", raw().symlink("a", "b").symlink("b", "a").file("a/f", "x").end(), Refused("leads nowhere")),
     ]
@@ -312,6 +314,21 @@ fn what_is_refused_says_why_and_leaves_nothing() {
         assert!(outcome.stderr.len() < 2000, "{name}: {outcome:?}");
         let left = trap.sandbox.fetched();
         assert!(left.is_empty(), "{name} left:\n{left}");
+    }
+}
+
+#[test]
+fn what_others_fell_for_harms_nothing() {
+    let archives: Vec<_> = all()
+        .into_iter()
+        .filter(|row| row.0.starts_with("cve-"))
+        .collect();
+    assert!(archives.len() >= 7);
+    for (_, archive, _) in archives {
+        // A canary beside what the archive is extracted to is one level away, or two with a `dest`.
+        for dest in [Value::Null, json!("d"), json!("d/e")] {
+            Trap::new().fetch(&[("odd.tar", archive.clone(), dest)]);
+        }
     }
 }
 
