@@ -119,7 +119,7 @@ fn repacking_a_bomb_ends_at_the_same_limit() {
 fn holes_of_sparse_files_take_no_room() {
     let records = [
         ("GNU.sparse.name", "f"),
-        ("GNU.sparse.size", "5000000000"),
+        ("GNU.sparse.size", "100000000"),
         ("GNU.sparse.map", "4096,4"),
     ];
     let archive = raw().pax(b'x', &records).file("f", "data").end();
@@ -129,7 +129,7 @@ fn holes_of_sparse_files_take_no_room() {
         .run()
         .expect_code(0);
     let file = std::fs::metadata(sandbox.path("fetches/f")).expect("the file");
-    assert_eq!(file.len(), 5_000_000_000);
+    assert_eq!(file.len(), 100_000_000);
     assert!(file.blocks() < 100, "{} blocks", file.blocks());
 }
 
