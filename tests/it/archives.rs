@@ -1,10 +1,16 @@
 //! Archives of every kind that programs make: one small tree, checked in as `testdata/archives/*`, comes out of all of
 //! them alike.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::{Just, Strategy, prop_oneof};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use serde_json::json;
 
 use crate::support::archives::{bz2, file, gz, noise, tar_of, xz};
@@ -157,4 +163,131 @@ fn checked_zst(bytes: &[u8]) -> Vec<u8> {
     encoder.include_checksum(true).expect("a checksum");
     std::io::Write::write_all(&mut encoder, bytes).expect("zstd into memory");
     encoder.finish().expect("zstd into memory")
+}
+
+/// What a random tree is made of.
+#[derive(Clone, Debug)]
+enum Node {
+    File { length: usize, mode: u32 },
+    Sparse,
+    Dir { mode: u32 },
+    Symlink(String),
+    HardLink,
+}
+
+fn random_tree() -> impl Strategy<Value = Vec<(Vec<u8>, Node, i64)>> {
+    let name = prop_oneof![
+        "[a-z. ]{0,3}[a-z]",
+        "[a-z\u{e4}\n\\\\'*]{1,60}",
+        "[xy]{90,255}",
+    ]
+    .prop_map(String::into_bytes);
+    let name = prop_oneof![4 => name, 1 => proptest::collection::vec(0x80..=0xff_u8, 1..20)];
+    let path = proptest::collection::vec(name, 1..5).prop_map(|names| names.join(&b'/'));
+    let mode = || proptest::sample::select(vec![0o644, 0o600, 0o755, 0o444, 0o700]);
+    let length = prop_oneof![Just(0), 1..2000_usize, Just(512), Just(200_000)];
+    let target = prop_oneof!["[a-z./]{1,20}", "/[a-z]{1,300}", "(\\.\\./){1,60}[a-z]"];
+    let node = prop_oneof![
+        4 => (length, mode()).prop_map(|(length, mode)| Node::File { length, mode }),
+        1 => Just(Node::Sparse),
+        2 => proptest::sample::select(vec![0o755, 0o700, 0o555]).prop_map(|mode| Node::Dir { mode }),
+        2 => target.prop_map(Node::Symlink),
+        1 => Just(Node::HardLink),
+    ];
+    // bsdtar writes fractions of times before the epoch as nobody else reads them.
+    proptest::collection::vec((path, node, 0..4_000_000_000_i64), 1..25)
+}
+
+/// Makes what can be made of a random tree: names may be taken.
+fn make_tree(root: &Path, nodes: &[(Vec<u8>, Node, i64)]) {
+    let mut dirs = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for (n, (path, node, seconds)) in nodes.iter().enumerate() {
+        let path = root.join(OsStr::from_bytes(path));
+        if path
+            .parent()
+            .is_none_or(|parent| fs::create_dir_all(parent).is_err())
+        {
+            continue;
+        }
+        let made = match node {
+            Node::File { length, mode } => fs::write(&path, noise(*length, n as u64))
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(*mode))),
+            Node::Sparse => File::create_new(&path).and_then(|file| {
+                file.write_all_at(b"data", 100_000)?;
+                file.set_len(300_000)
+            }),
+            Node::Dir { mode } => fs::create_dir(&path).map(|()| dirs.push((path.clone(), *mode))),
+            Node::Symlink(target) => symlink(target, &path),
+            Node::HardLink => files
+                .last()
+                .map_or(Ok(()), |file| fs::hard_link(file, &path)),
+        };
+        if made.is_ok() && path.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+            let nanos = i64::try_from(n * 12_345_678).expect("nanoseconds");
+            set_time(&path, *seconds, nanos);
+            if matches!(node, Node::File { .. }) {
+                files.push(path);
+            }
+        }
+    }
+    for (path, mode) in dirs {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("set a mode");
+    }
+}
+
+fn set_time(path: &Path, seconds: i64, nanos: i64) {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("set a time");
+}
+
+#[test]
+fn random_trees_come_out_as_they_were_packed() {
+    if !have_programs(
+        "random_trees_come_out_as_they_were_packed",
+        &["tar", "bsdtar"],
+    ) {
+        return;
+    }
+    // The same trees in every run.
+    let mut runner = TestRunner::deterministic();
+    let packers: [&[&str]; 4] = [
+        &["tar", "--format=pax"],
+        &["tar", "--format=pax", "-S", "--sparse-version=0.1"],
+        &["tar", "--format=gnu", "-S"],
+        // It loses directories of sparse files whose names are not UTF-8.
+        &["bsdtar", "--format=pax", "--no-read-sparse"],
+    ];
+    for case in 0..24 {
+        let sandbox = Sandbox::new();
+        let tree = random_tree()
+            .new_tree(&mut runner)
+            .expect("a tree")
+            .current();
+        fs::create_dir(sandbox.path("tree")).expect("make a directory");
+        make_tree(&sandbox.path("tree"), &tree);
+        let packer = packers[case % packers.len()];
+        let run = sandbox
+            .program(packer[0])
+            .args(&packer[1..])
+            .args(["-cf", "a.tar", "tree"]);
+        let run = run.env("LC_ALL", "C.UTF-8").run();
+        assert!(run.status.success(), "{run:?}");
+        extract(&sandbox, &sandbox.read("a.tar"));
+        let extracted = Tree::of(sandbox.path("fetches/tree")).without_directory_mtimes();
+        let expected = Tree::of(sandbox.path("tree")).without_directory_mtimes();
+        let expected = if packer.contains(&"--format=gnu") {
+            expected.without_nanoseconds()
+        } else {
+            expected
+        };
+        expected.assert_same(&extracted, &format!("case {case}, {packer:?}"));
+    }
 }

@@ -114,6 +114,14 @@ impl Tree {
         self
     }
 
+    /// The listing with times in whole seconds.
+    pub(crate) fn without_nanoseconds(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            entry.mtime = entry.mtime.map(|(seconds, _)| (seconds, 0));
+        }
+        self
+    }
+
     /// The listing without the times of these paths.
     pub(crate) fn without_mtimes_of(mut self, paths: &[String]) -> Self {
         for path in paths {
