@@ -411,11 +411,22 @@ fn attributes(
     let mode = number(&old.mode).and_then(|mode| u32::try_from(mode & 0o7777).ok());
     let mtime = match pax::value(records, "mtime") {
         Some(record) => Some(pax::time(record).ok_or("has a PAX record with a malformed mtime")?),
-        None if old.mtime.iter().all(|byte| matches!(byte, b' ' | 0)) => None,
+        None if is_blank(&old.mtime) => None,
         None => {
             let seconds = number(&old.mtime).ok_or("has a malformed mtime")?;
             Some(Mtime { seconds, nanos: 0 })
         }
     };
+    // Owners are nobody's business here, but others fail on them.
+    if [old.uid, old.gid]
+        .iter()
+        .any(|id| !is_blank(id) && number(id).is_none())
+    {
+        return Err("has a malformed owner");
+    }
     Ok((mode.ok_or("has a malformed mode")?, mtime))
+}
+
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, b' ' | 0))
 }
