@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::support::archives::{bz2, dir, file, gz, noise, tar_of, xz, zst};
+use crate::support::archives::{bz2, dir, file, gz, noise, symlink, tar_of, xz, zip_of, zst};
 use crate::support::raw_tar::{header, raw};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A};
 
@@ -263,6 +263,21 @@ fn limits_are_positive_numbers() {
         outcome
             .expect_code(2)
             .expect_stderr(&["FETCH_CONTENT_MAX_EXPANDED_SIZE", "positive number"]);
+    }
+}
+
+#[test]
+fn links_to_the_outside_can_be_denied_in_zips() {
+    for (target, code) in [("inside", 0), ("../outside", 5), ("/outside", 5)] {
+        let archive = zip_of(&[file("inside", "x"), symlink("link", target)]);
+        let sandbox = Sandbox::new();
+        let run = || extraction(&sandbox, "a.zip", &archive);
+        run()
+            .args(["--deny-external-symlinks"])
+            .run()
+            .expect_code(code);
+        assert_eq!(sandbox.fetched().is_empty(), code == 5, "{target}");
+        run().run().expect_code(0);
     }
 }
 

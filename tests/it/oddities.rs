@@ -4,8 +4,9 @@
 //!
 //! The archives that are refused are checked in as `testdata/hostile/tar/*.tar`, for other programs to be tried on them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -459,6 +460,45 @@ fn what_is_extracted_is_what_gnu_tar_or_bsdtar_make_of_it() {
         assert_eq!(ours.is_empty(), name == "empty", "{name}: {outcome:?}");
         expect_one_of(name, &ours, &judges.others());
     }
+}
+
+/// With the umask 022. It does not matter who we are.
+#[test]
+fn modes_are_those_that_gnu_tar_gives_an_ordinary_user() {
+    let test = "modes_are_those_that_gnu_tar_gives_an_ordinary_user";
+    if !have_programs(test, &["tar", "setpriv"]) {
+        return;
+    }
+    let modes = [
+        "0777", "0666", "0775", "0660", "0444", "4755", "2711", "6777",
+    ];
+    let archive = modes.iter().fold(raw(), |tar, mode| {
+        let mode = format!("000{mode}");
+        tar.with(header(&mode, b'0').size(1).mode(&mode), b"x")
+            .with(header(format!("d{mode}"), b'5').mode(&mode), b"")
+    });
+    let judges = Judges::new();
+    let (ours, outcome) = judges.ours(&archive.end());
+    let mut ours = ours.unwrap_or_else(|| panic!("{outcome:?}"));
+    let everybody = Permissions::from_mode(0o777);
+    let theirs = judges.emptied("theirs");
+    for path in [".", "theirs"] {
+        fs::set_permissions(judges.sandbox.path(path), everybody.clone()).expect("set a mode");
+    }
+    let script = "umask 022; if [ $(id -u) = 0 ]; then \
+                  set -- setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"; fi; exec \"$@\"";
+    let run = judges.sandbox.program("sh").args(["-c", script, "sh"]);
+    let run = run
+        .args(["tar", "-xf", "../a.tar"])
+        .current_dir(&theirs)
+        .run();
+    assert!(run.status.success(), "{run:?}");
+    let mut theirs = comparable(Tree::of(&theirs));
+    // GNU tar leaves set-id bits to the user, and we to nobody.
+    for tree in [&mut ours, &mut theirs] {
+        tree.drop_set_id_bits();
+    }
+    theirs.assert_same(&ours, "GNU tar as an ordinary user");
 }
 
 /// Panics unless a tree is that of GNU tar or of bsdtar, and of both where they agree.

@@ -114,6 +114,13 @@ impl Tree {
         self
     }
 
+    /// Forgets set-id and sticky bits.
+    pub(crate) fn drop_set_id_bits(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.mode = entry.mode.map(|mode| mode & 0o777);
+        }
+    }
+
     /// The listing with times in whole seconds.
     pub(crate) fn without_nanoseconds(mut self) -> Self {
         for entry in self.entries.values_mut() {
