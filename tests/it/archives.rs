@@ -140,7 +140,7 @@ fn damage_behind_the_end_of_the_tar_is_found() {
         ("xz", xz),
         ("zstd", checked_zst),
     ] {
-        let (first, second) = (pack(&tar), pack(&noise(50_000, 1)));
+        let (first, second) = (pack(&tar), pack(&noise(6_000_000, 1)));
         let whole = [first, second].concat();
         let sandbox = Sandbox::new();
         assert_eq!(extract(&sandbox, &whole).paths(), ["f"], "{name}");
