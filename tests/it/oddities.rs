@@ -129,9 +129,12 @@ fn fields() -> Vec<Row> {
         ("wrong-checksum", raw().file("f", "x").with(header("g", b'0').wrong_checksum(), b"").end(), Refused("wrong checksum")),
         ("unknown-type", raw().with(header("f", b'Z').size(4), b"file").end(), Refused("not supported")),
         ("continued-from-another-volume", raw().with(header("f", b'M').gnu().size(4), b"file").end(), Refused("not supported")),
-        ("directory-with-content", raw().with(header("d", b'5').size(in_it.len()), &in_it).end(), Refused("is not a file")),
+        ("directory-with-a-size", raw().with(header("d", b'5').size(in_it.len()), b"").file("f", "x").end(), Extracted),
+        ("hard-link-with-a-size", raw().file("f", "x").with(header("l", b'1').to("f").size(700), b"").file("g", "x").end(), Extracted),
+        ("directory-with-content", raw().with(header("d", b'5').size(700), [b'D'; 700]).end(), Refused("wrong checksum")),
+        ("file-named-like-a-directory-with-content", raw().with(header("d/", b'0').size(in_it.len()), &in_it).end(), Refused("is not a file")),
         ("symlink-with-content", raw().with(header("l", b'2').to("f").size(in_it.len()), &in_it).end(), Refused("is not a file")),
-        ("hard-link-with-content", raw().file("f", "x").with(header("l", b'1').to("f").size(in_it.len()), &in_it).end(), Refused("is not a file")),
+        ("hard-link-with-content", raw().file("f", "x").pax(b'x', &[("mtime", "1")]).with(header("l", b'1').to("f").size(in_it.len()), &in_it).end(), Refused("is not a file")),
     ]
 }
 

@@ -183,6 +183,7 @@ impl<'a, R: BufRead> Reader<'a, R> {
     }
 
     fn member(&mut self, header: Header, extensions: Extensions) -> Result<Member> {
+        let has_records = extensions.records.is_some();
         let mut records = self.inherited.clone();
         records.extend(extensions.records.unwrap_or_default());
         let own_name = header::name(&header)
@@ -195,6 +196,9 @@ impl<'a, R: BufRead> Reader<'a, R> {
         self.sizes(&header, &records)
             .map_err(|err| err.of_member(&name))?;
         let kind = kind(&header, &name).map_err(refused)?;
+        if ignores_size(&header, has_records) {
+            self.announce(0);
+        }
         if kind != EntryType::Regular && (self.content > 0 || sparse.is_some()) {
             return Err(refused("has content, but is not a file"));
         }
@@ -399,6 +403,16 @@ fn kind(header: &Header, name: &[u8]) -> std::result::Result<EntryType, &'static
         | EntryType::Char
         | EntryType::Fifo) => Ok(kind),
         _ => Err("is of a type that is not supported"),
+    }
+}
+
+/// Returns whether the size in a header says nothing of content: that of a directory is what it may grow to, and old
+/// programs repeat that of the file in hard links to it. In pax format, some take it for content.
+fn ignores_size(header: &Header, has_records: bool) -> bool {
+    match header.entry_type() {
+        EntryType::Directory => true,
+        EntryType::Link => !has_records,
+        _ => false,
     }
 }
 
