@@ -51,7 +51,7 @@ const SNIFF_LIMIT: usize = 8 << 20;
 const MAGIC: usize = 14;
 
 impl Compression {
-    fn of(magic: &[u8]) -> Self {
+    pub(super) fn of(magic: &[u8]) -> Self {
         match magic {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [b'B', b'Z', b'h', ..] => Self::Bzip2,
@@ -196,6 +196,8 @@ pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> i
     if magic.starts_with(b"PK\x03\x04")
         || magic.starts_with(b"PK\x05\x06")
         || magic.starts_with(b"PK\x07\x08")
+        // What was meant to be on several disks and then fit on one.
+        || magic.starts_with(b"PK00PK\x03\x04")
     {
         return Ok(Format::Zip);
     }

@@ -83,7 +83,10 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
             Ok(Vec::new())
         }
         Format::Tar(compression) => extract_tar(source, compression, job),
-        Format::Zip => zip::extract(spool(&mut source, &job.directory)?, job, cores()),
+        Format::Zip => {
+            let file = spool(&mut source, &job.directory)?;
+            zip::extract(&zip::Archive::open(file, &job.limits)?, job, cores())
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod cancel;
 mod differential;
 mod faults;
 mod hostile;
+mod hostile_zip;
 mod limits;
 mod oddities;
 mod python;

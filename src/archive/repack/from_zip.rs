@@ -4,9 +4,9 @@ use super::{Repack, member::Member, writer::TarZst};
 use crate::{
     archive::{
         limits::Limits,
-        zip::{self, MemberKind},
+        zip::{Archive, MemberKind, link_target},
     },
-    error::{Error, Result},
+    error::Result,
 };
 use std::{fs::File, io};
 use tar::EntryType;
@@ -18,9 +18,11 @@ pub(super) fn rewrite(
     limits: &Limits,
     out: &mut TarZst,
 ) -> Result<()> {
-    let (mut archive, members) = zip::open(file, limits)?;
-    for member in &members {
+    let archive = Archive::open(file, limits)?;
+    let mut reader = archive.reader();
+    for member in &archive.members {
         if member.kind == MemberKind::Directory {
+            reader.check(member)?;
             continue;
         }
         let repacked = Member {
@@ -32,20 +34,17 @@ pub(super) fn rewrite(
         if member.kind == MemberKind::Symlink {
             let repacked = Member {
                 kind: EntryType::Symlink,
-                link: Some(zip::link_target(&mut archive, member)?),
+                link: Some(link_target(&mut reader, member, limits)?),
                 ..repacked
             };
             out.append(&repacked, io::empty())?;
             continue;
         }
-        let content = archive
-            .by_index(member.index)
-            .map_err(|err| Error::archive(err.to_string()).of_member(&member.name))?;
         let repacked = Member {
             size: member.size,
             ..repacked
         };
-        out.append(&repacked, content)?;
+        out.append(&repacked, reader.open(member)?.content)?;
     }
     out.end_archive()
 }
