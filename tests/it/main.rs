@@ -10,6 +10,7 @@ mod archives;
 mod bad_input;
 mod cancel;
 mod differential;
+mod differential_zip;
 mod faults;
 mod hostile;
 mod hostile_zip;

@@ -94,6 +94,14 @@ impl Tree {
         self
     }
 
+    /// The listing without any modes.
+    pub(crate) fn without_modes(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            entry.mode = None;
+        }
+        self
+    }
+
     /// The listing without the times of symlinks.
     pub(crate) fn without_symlink_mtimes(mut self) -> Self {
         for entry in self.entries.values_mut() {
