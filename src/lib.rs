@@ -20,6 +20,9 @@ pub mod digest;
 pub mod error;
 pub mod fetch;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heap;
 pub mod http;
 pub mod observe;

@@ -12,6 +12,8 @@
 mod bzip2;
 mod decode;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod limits;
 mod repack;
 mod tar;
