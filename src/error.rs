@@ -3,7 +3,7 @@
 //! Two decisions are taken here and nowhere else: whether another attempt can help ([`Error::retry`]) and which exit
 //! code a failure has ([`Error::kind`]).
 
-use crate::{safe_url::SafeUrl, size::ByteSize};
+use crate::{rel_path::shown_name, safe_url::SafeUrl, size::ByteSize};
 use std::{io, path::PathBuf, time::Duration};
 
 /// The library's result.
@@ -179,6 +179,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// An archive that is more than a limit allows.
+    #[error("{}{problem}", member.as_ref().map_or_else(String::new, |member| format!("cannot unpack `{member}`: ")))]
+    Limit {
+        /// The member, as shown to people.
+        member: Option<String>,
+        /// What is too much.
+        problem: String,
+        /// The environment variable that sets the limit.
+        variable: &'static str,
+    },
     /// The local file system refused.
     #[error("cannot {action} `{}`", path.display())]
     Fs {
@@ -281,11 +291,20 @@ impl Error {
         }
     }
 
+    /// Makes an error about a limit on archives that `variable` sets.
+    pub fn limit(problem: impl Into<String>, variable: &'static str) -> Self {
+        Self::Limit {
+            member: None,
+            problem: problem.into(),
+            variable,
+        }
+    }
+
     /// Adds to an archive error which member it concerns.
     #[must_use]
     pub fn of_member(mut self, name: &[u8]) -> Self {
-        if let Self::Archive { member, .. } = &mut self {
-            *member = Some(name.escape_ascii().to_string());
+        if let Self::Archive { member, .. } | Self::Limit { member, .. } = &mut self {
+            *member = Some(shown_name(name).to_string());
         }
         self
     }
@@ -326,6 +345,7 @@ impl Error {
             | Self::Unverifiable { .. }
             | Self::Signature { .. }
             | Self::Archive { .. }
+            | Self::Limit { .. }
             | Self::Fs { .. }
             | Self::GaveUp { .. }
             | Self::OutOfTime { .. }
@@ -363,7 +383,7 @@ impl Error {
             | Self::ChainOfTrust { .. }
             | Self::Unverifiable { .. }
             | Self::Signature { .. } => Kind::Integrity,
-            Self::Archive { .. } => Kind::Archive,
+            Self::Archive { .. } | Self::Limit { .. } => Kind::Archive,
             Self::Fs { .. } => Kind::FileSystem,
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
             Self::Cancelled => Kind::Interrupted,
@@ -375,6 +395,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Certificate { hint, .. } => return hint.clone(),
+            Self::Limit { variable, .. } => {
+                return Some(format!(
+                    "it may be made to fill disk or memory; if you trust it, raise the limit with {variable}"
+                ));
+            }
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => return source.hint(),
             // After a redirect it was a storage that refused: nobody's scopes are at fault.
             Self::Status {

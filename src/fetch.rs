@@ -11,7 +11,7 @@ pub use signature::Signed;
 pub use slots::Slots;
 
 use crate::{
-    archive::{self, Job, Placing},
+    archive::{self, Job, Limits, Placing},
     error::{Error, Kind, Result},
     fs::{self, Staging},
     http::{Attempts, Client, Download, RetryPolicy, Source},
@@ -63,6 +63,8 @@ pub struct Context {
     pub retry: RetryPolicy,
     /// How many contents are placed at once. Bounds memory: decoders have windows of many megabytes.
     pub placing_slots: Arc<Slots>,
+    /// What archives may be at most.
+    pub limits: Limits,
     /// Where work in progress lives.
     pub staging: Arc<Staging>,
     /// When the run began.
@@ -196,12 +198,14 @@ impl Attempt<'_> {
     ) -> impl FnOnce(BlockingReader) -> Result<Staged> + Send + 'static {
         let staging = Arc::clone(&self.context.staging);
         let (file_name, placing) = (self.request.file_name.clone(), placing.clone());
+        let limits = self.context.limits.clone();
         move |reader| {
             let directory = staging.fresh()?;
             let job = Job {
                 directory,
                 file_name,
                 placing,
+                limits,
             };
             match archive::place(reader, &job) {
                 Ok(warnings) => Ok(Staged {

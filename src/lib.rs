@@ -20,6 +20,9 @@ pub mod digest;
 pub mod error;
 pub mod fetch;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heap;
 pub mod http;
 pub mod observe;
@@ -30,5 +33,5 @@ mod stream;
 pub mod task;
 pub mod verify;
 
-pub use archive::{Placing, Repack};
+pub use archive::{Limits, Placing, Repack};
 pub use error::Error;

@@ -115,29 +115,67 @@ impl AsRef<Path> for RelPath {
 }
 
 impl fmt::Display for RelPath {
-    /// Shows control characters and bytes that are not UTF-8 escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for char in chunk.valid().chars() {
-                if char.is_control() {
-                    write!(f, "{}", char.escape_default())?;
-                } else {
-                    write!(f, "{char}")?;
-                }
-            }
-            chunk
-                .invalid()
-                .iter()
-                .try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
-        }
-        Ok(())
+        shown_name(&self.0).fmt(f)
     }
+}
+
+/// How many bytes of a name are shown: of a longer one, so many at its beginning and at its end.
+const SHOWN: usize = 120;
+
+/// Shows a name from an archive to people: control characters and bytes that are not UTF-8 are escaped, and the middle
+/// of a long name is left out.
+pub(crate) fn shown_name(name: &[u8]) -> impl fmt::Display {
+    ShownName(name)
+}
+
+struct ShownName<'a>(&'a [u8]);
+
+impl fmt::Display for ShownName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0;
+        if name.len() <= 2 * SHOWN {
+            return escape(name, f);
+        }
+        let (head, tail) = (&name[..SHOWN], &name[name.len() - SHOWN..]);
+        escape(head, f)?;
+        write!(f, "[… {} bytes …]", name.len() - 2 * SHOWN)?;
+        escape(tail, f)
+    }
+}
+
+fn escape(name: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in name.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if char.is_control() {
+                write!(f, "{}", char.escape_default())?;
+            } else {
+                write!(f, "{char}")?;
+            }
+        }
+        chunk
+            .invalid()
+            .iter()
+            .try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RelPath, RelPathError};
+    use super::{RelPath, RelPathError, shown_name};
     use proptest::prelude::*;
+
+    #[test]
+    fn long_names_and_control_characters_are_not_shown() {
+        assert_eq!(shown_name(b"a\x1b\xffb").to_string(), "a\\u{1b}\\xffb");
+        assert_eq!(shown_name(&[b'n'; 240]).to_string(), "n".repeat(240));
+        let shown = shown_name(&b"n".repeat(1_000_000)).to_string();
+        assert!(
+            shown.contains("999760 bytes") && shown.len() < 300,
+            "{shown}"
+        );
+    }
 
     #[test]
     fn names_are_normalised() {

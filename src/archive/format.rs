@@ -1,13 +1,19 @@
 //! What some content is, told by its bytes and not by its name: wheels are zips, and a `.tar.gz` may be neither.
 
 use crate::{
-    archive::decode,
+    archive::{
+        decode,
+        limits::Limits,
+        tar::header::{BLOCK, has_checksum},
+    },
     stream::{BlockingReader, copy_out},
 };
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     io::{self, BufRead, Read},
+    os::unix::ffi::OsStrExt,
 };
 
 /// How a stream is compressed.
@@ -21,6 +27,8 @@ pub(crate) enum Compression {
     Bzip2,
     /// Any number of streams and blocks.
     Xz,
+    /// What LZMA Utils made before there was xz.
+    Lzma,
     /// RFC 8878, any number of frames, skippable ones included.
     Zstd,
 }
@@ -39,20 +47,35 @@ pub(crate) enum Format {
 /// How much may be read in search of the first 512 decoded bytes: a bzip2 block or some skippable zstd frames.
 const SNIFF_LIMIT: usize = 8 << 20;
 
-/// Length of a tar header.
-const HEADER: usize = 512;
+/// How much of content tells its compression.
+const MAGIC: usize = 14;
 
 impl Compression {
-    fn of(magic: &[u8]) -> Self {
+    pub(super) fn of(magic: &[u8]) -> Self {
         match magic {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [b'B', b'Z', b'h', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             // RFC 8878: a frame, or a skippable frame (0x184D2A50 to 5F), with which pzstd begins.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ if is_lzma(magic) => Self::Lzma,
             _ => Self::None,
         }
     }
+}
+
+/// Returns whether content can be `.lzma`, which has no magic number: usual properties, a dictionary that is a power of
+/// two or one and a half, a size that is sane or not known, and the zero that LZMA data begin with.
+fn is_lzma(magic: &[u8]) -> bool {
+    let [0x5d, d0, d1, d2, d3, size @ .., 0] = magic else {
+        return false;
+    };
+    let dictionary = u32::from_le_bytes([*d0, *d1, *d2, *d3]);
+    let power = dictionary & dictionary.wrapping_sub(1);
+    size.len() == 8
+        && dictionary >= 1 << 12
+        && (power == 0 || power == dictionary / 3 * 2)
+        && (size == [0xff; 8] || size[5..] == [0; 3])
 }
 
 /// A reader that can be read from the start again until [`sniff`] has seen enough.
@@ -162,36 +185,45 @@ impl Read for Peek<'_> {
 /// Finds out what a stream is, and rewinds it.
 ///
 /// # Errors
-/// Only those of the stream itself: what cannot be decoded is not an archive.
-pub(crate) fn sniff(source: &mut Rewindable) -> io::Result<Format> {
+/// Those of the stream itself, and windows that are too large to see what is in it. What cannot be decoded for other
+/// reasons is not an archive.
+pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> io::Result<Format> {
     let mut magic = Vec::new();
-    peek(source, |peek| peek.take(6).read_to_end(&mut magic))?;
+    peek(source, |peek| {
+        peek.take(MAGIC as u64).read_to_end(&mut magic)
+    })?;
     // Local file header, or the end record of an empty archive. The Python tool takes any `PK` for a zip.
     if magic.starts_with(b"PK\x03\x04")
         || magic.starts_with(b"PK\x05\x06")
         || magic.starts_with(b"PK\x07\x08")
+        // What was meant to be on several disks and then fit on one.
+        || magic.starts_with(b"PK00PK\x03\x04")
     {
         return Ok(Format::Zip);
     }
     let compression = Compression::of(&magic);
     let mut header = Vec::new();
-    peek(source, |peek| {
-        decode::serial(compression, peek)?
-            .take(HEADER as u64)
+    let undecoded = peek(source, |peek| {
+        decode::serial(compression, peek, limits)?
+            .take(BLOCK as u64)
             .read_to_end(&mut header)
     })?;
-    Ok(if is_tar_header(&header) {
-        Format::Tar(compression)
-    } else {
-        Format::Other
+    if undecoded.is_some_and(|err| decode::is_window_too_large(&err)) {
+        return Err(io::Error::other(limits.window_error()));
+    }
+    Ok(match <[u8; BLOCK]>::try_from(header) {
+        Ok(header) if is_tar_header(&header) => Format::Tar(compression),
+        // An archive of nothing has no header.
+        Ok(header) if header == [0; BLOCK] && is_named_tar(name) => Format::Tar(compression),
+        _ => Format::Other,
     })
 }
 
-/// Runs `read` over the beginning of `source`; failures to decode are forgotten, failures to read are not.
+/// Runs `read` over the beginning of `source`. Returns failures to decode; failures to read are errors.
 fn peek(
     source: &mut Rewindable,
     read: impl FnOnce(&mut Peek<'_>) -> io::Result<usize>,
-) -> io::Result<()> {
+) -> io::Result<Option<io::Error>> {
     let mut peek = Peek {
         source,
         chunk: 0,
@@ -199,38 +231,32 @@ fn peek(
         seen: 0,
         failed: None,
     };
-    let _ = read(&mut peek);
-    peek.failed.map_or(Ok(()), Err)
+    let undecoded = read(&mut peek).err();
+    peek.failed.map_or(Ok(undecoded), Err)
 }
 
-/// Returns whether a block is a tar header: POSIX or GNU magic at offset 257, or (v7) a right checksum at 148.
-fn is_tar_header(block: &[u8]) -> bool {
-    if block.len() < HEADER {
-        return false;
-    }
+/// Returns whether a name is that of a tar archive.
+fn is_named_tar(name: &OsStr) -> bool {
+    let mut suffixes = name.as_bytes().rsplit(|&byte| byte == b'.');
+    let last = suffixes.next().unwrap_or_default();
+    matches!(last, b"tar" | b"tgz" | b"tbz2" | b"txz" | b"tzst") || suffixes.next() == Some(b"tar")
+}
+
+/// Returns whether a block is a tar header: POSIX or GNU magic at offset 257, or (v7) a right checksum.
+fn is_tar_header(block: &[u8; BLOCK]) -> bool {
     let magic = &block[257..265];
-    if magic == b"ustar\x0000" || magic == b"ustar  \0" {
-        return true;
-    }
-    let field = str::from_utf8(&block[148..156]).unwrap_or_default();
-    let stated = u32::from_str_radix(field.trim_matches([' ', '\0']), 8);
-    let blank = (0..8).map(|_| b' ');
-    let actual: u32 = block[..148]
-        .iter()
-        .copied()
-        .chain(blank)
-        .chain(block[156..HEADER].iter().copied())
-        .map(u32::from)
-        .sum();
-    stated == Ok(actual)
+    magic == b"ustar\x0000" || magic == b"ustar  \0" || has_checksum(block)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Compression, Format, Rewindable, sniff};
+    use super::{Compression, Format, Limits, Rewindable, sniff};
     use crate::stream::bridge::{pipe, run_blocking};
     use bytes::Bytes;
-    use std::io::{Read, Write};
+    use std::{
+        ffi::OsStr,
+        io::{Read, Write},
+    };
 
     fn tar(entries: usize) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -265,16 +291,28 @@ mod tests {
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
             }
+            Compression::Lzma => {
+                let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+                let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+                let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+                encoder.write_all(content).unwrap();
+                encoder.finish().unwrap()
+            }
             Compression::Zstd => zstd::encode_all(content, 1).unwrap(),
         }
     }
 
     /// Sniffs content that arrives in chunks of `size`, and returns what can be read afterwards.
     async fn sniff_chunks(content: &[u8], size: usize) -> (Format, Vec<u8>) {
+        sniff_named("content", content, size).await
+    }
+
+    async fn sniff_named(name: &'static str, content: &[u8], size: usize) -> (Format, Vec<u8>) {
+        let name = OsStr::new(name);
         let (feeder, reader) = pipe(4);
         let job = tokio::spawn(run_blocking(move || {
             let mut source = Rewindable::new(reader);
-            let format = sniff(&mut source).unwrap();
+            let format = sniff(&mut source, name, &Limits::default()).unwrap();
             let mut content = Vec::new();
             source.read_to_end(&mut content).unwrap();
             Ok((format, content))
@@ -288,8 +326,8 @@ mod tests {
 
     #[tokio::test]
     async fn archives_are_told_from_files_by_content_and_nothing_is_lost() {
-        use Compression::{Bzip2, Gzip, None, Xz, Zstd};
-        for compression in [None, Gzip, Bzip2, Xz, Zstd] {
+        use Compression::{Bzip2, Gzip, Lzma, None, Xz, Zstd};
+        for compression in [None, Gzip, Bzip2, Xz, Lzma, Zstd] {
             for size in [1, 7, 100_000] {
                 let archive = compress(compression, &tar(3));
                 assert_eq!(
@@ -319,6 +357,25 @@ mod tests {
             );
         }
         assert_eq!(sniff_chunks(b"PK\x03\x04rest", 2).await.0, Format::Zip);
+    }
+
+    #[tokio::test]
+    async fn an_archive_of_nothing_is_known_by_its_name() {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let archive = compress(compression, &[0; 10240]);
+            for (name, is_tar) in [
+                ("a.tar", true),
+                ("a.tar.gz", true),
+                ("a-1.2.tgz", true),
+                ("a.img", false),
+                ("tar", true),
+                ("star", false),
+                ("a.tar.d.img", false),
+            ] {
+                let format = sniff_named(name, &archive, 500).await.0;
+                assert_eq!(format == Format::Tar(compression), is_tar, "{name}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -354,9 +411,15 @@ mod tests {
             .await
             .unwrap();
         drop(feeder);
-        let result = run_blocking(move || Ok(sniff(&mut Rewindable::new(reader))))
-            .await
-            .unwrap();
+        let result = run_blocking(move || {
+            Ok(sniff(
+                &mut Rewindable::new(reader),
+                OsStr::new("a.tar"),
+                &Limits::default(),
+            ))
+        })
+        .await
+        .unwrap();
         assert!(result.is_err());
     }
 }

@@ -12,6 +12,9 @@
 mod bzip2;
 mod decode;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+pub(crate) mod limits;
 mod repack;
 mod tar;
 mod zip;
@@ -22,6 +25,7 @@ use crate::{
     stream::{BlockingReader, ReadAhead},
 };
 use format::{Compression, Format, Rewindable, sniff};
+pub use limits::Limits;
 pub use repack::Repack;
 pub(crate) use repack::is_tar_zst;
 use std::{
@@ -54,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) file_name: OsString,
     /// What to do with it.
     pub(crate) placing: Placing,
+    /// What an archive may be at most.
+    pub(crate) limits: Limits,
 }
 
 /// Takes content to its end and places it in the job's directory. Returns warnings.
@@ -65,7 +71,9 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
     let mut source = Rewindable::new(source);
     let format = match &job.placing {
         Placing::Keep => Format::Other,
-        Placing::Extract | Placing::Repack(_) => sniff(&mut source).map_err(tar::read_error)?,
+        Placing::Extract | Placing::Repack(_) => {
+            sniff(&mut source, &job.file_name, &job.limits).map_err(tar::read_error)?
+        }
     };
     if let Placing::Repack(repack) = &job.placing {
         repack::repack(source, format, repack, job)?;
@@ -76,19 +84,19 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
             save(&mut source, &job.directory.join(&job.file_name))?;
             Ok(Vec::new())
         }
-        Format::Tar(compression) => extract_tar(source, compression, &job.directory),
-        Format::Zip => zip::extract(spool(&mut source, &job.directory)?, &job.directory, cores()),
+        Format::Tar(compression) => extract_tar(source, compression, job),
+        Format::Zip => {
+            let file = spool(&mut source, &job.directory)?;
+            zip::extract(&zip::Archive::open(file, &job.limits)?, job, cores())
+        }
     }
 }
 
-fn extract_tar(
-    source: Rewindable,
-    compression: Compression,
-    directory: &Path,
-) -> Result<Vec<String>> {
+fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Result<Vec<String>> {
     let threads = u32::try_from(cores()).unwrap_or(1);
-    let decoded = decode::parallel(compression, source, threads).map_err(tar::read_error)?;
-    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), directory, cores()))
+    let decoded =
+        decode::parallel(compression, source, threads, &job.limits).map_err(tar::read_error)?;
+    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), job, cores()))
 }
 
 /// Writes the content to a new file and returns it.

@@ -84,6 +84,9 @@ pub(super) struct TaskArtifacts {
     /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,
+    /// Refuse archives with symbolic links that lead out of what is extracted
+    #[arg(long)]
+    pub(super) deny_external_symlinks: bool,
     /// Transfers at once
     #[arg(long, value_name = "N", help_heading = "Transfers", value_parser = positive::<usize>)]
     pub(super) concurrency: Option<usize>,
@@ -174,6 +177,13 @@ Environment:
   FETCH_CONTENT_STALL_TIMEOUT_MS        without a byte [60000]
   FETCH_CONTENT_MIN_SPEED               least bytes per second over that time [1000]
   FETCH_CONTENT_TOTAL_TIMEOUT_MS        for all attempts of a transfer together [none]
+  FETCH_CONTENT_MAX_EXPANDED_SIZE       bytes that any archive may unpack to [8589934592]
+  FETCH_CONTENT_MAX_EXPANSION           times its own size, where that is more [100]
+  FETCH_CONTENT_MAX_ENTRIES             members of an archive [2000000]
+  FETCH_CONTENT_MAX_PATH_LENGTH         bytes in the name of a member [4096]
+  FETCH_CONTENT_MAX_PATH_DEPTH          components of the name of a member [256]
+  FETCH_CONTENT_MAX_HEADER_SIZE         bytes of a member's extended headers [1048576]
+  FETCH_CONTENT_MAX_WINDOW              bytes a decoder may look back [134217728]
 
 Exit codes:
   0 success, 2 usage, 3 network, 4 integrity, 5 archive, 6 local file system, 130/143 interrupted, 1 anything else";

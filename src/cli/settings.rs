@@ -1,6 +1,7 @@
 //! Tunables from the environment, `FETCH_CONTENT_…`.
 
 use crate::{
+    archive::{Limits, limits},
     cli::args::{Tuning, positive},
     error::{Error, Result},
     http::{RetryPolicy, Settings},
@@ -16,6 +17,7 @@ pub(super) struct Tunables {
     pub(super) transfers: usize,
     pub(super) retry: RetryPolicy,
     pub(super) http: Settings,
+    pub(super) limits: Limits,
 }
 
 impl Tunables {
@@ -64,8 +66,23 @@ impl Tunables {
                     .or(number("FETCH_CONTENT_CONNECTIONS")?)
                     .unwrap_or(http.connections),
             },
+            limits: limits()?,
         })
     }
+}
+
+fn limits() -> Result<Limits> {
+    let limits = Limits::default();
+    Ok(Limits {
+        expanded_size: number(limits::MAX_EXPANDED_SIZE)?.unwrap_or(limits.expanded_size),
+        expansion: number(limits::MAX_EXPANSION)?.unwrap_or(limits.expansion),
+        entries: number(limits::MAX_ENTRIES)?.unwrap_or(limits.entries),
+        path_length: number(limits::MAX_PATH_LENGTH)?.unwrap_or(limits.path_length),
+        path_depth: number(limits::MAX_PATH_DEPTH)?.unwrap_or(limits.path_depth),
+        header_size: number(limits::MAX_HEADER_SIZE)?.unwrap_or(limits.header_size),
+        window: number(limits::MAX_WINDOW)?.unwrap_or(limits.window),
+        ..limits
+    })
 }
 
 fn milliseconds(variable: &'static str) -> Result<Option<Duration>> {

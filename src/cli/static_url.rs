@@ -29,6 +29,7 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
         client: Client::new(tunables.http)?,
         retry: tunables.retry,
         placing_slots: placing_slots(),
+        limits: tunables.limits,
         staging: Arc::new(Staging::inside(
             args.dest.parent().unwrap_or(Path::new("")),
         )?),

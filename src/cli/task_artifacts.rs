@@ -1,7 +1,7 @@
 //! `fetch-content task-artifacts`: the entries of `MOZ_FETCHES`, fetched together and published in order.
 
 use crate::{
-    archive::Placing,
+    archive::{Limits, Placing},
     batch::{self, Item},
     cli::{args, settings, settings::Tunables, ui::Ui},
     error::{self, Error, Result},
@@ -38,6 +38,10 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
             client,
             retry: tunables.retry,
             placing_slots: placing_slots(),
+            limits: Limits {
+                external_symlinks: !args.deny_external_symlinks,
+                ..tunables.limits
+            },
             staging: Arc::new(Staging::inside(&dest)?),
             start,
         };

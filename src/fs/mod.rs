@@ -15,7 +15,7 @@ mod write_behind;
 pub(crate) use dir::{Dir, umask};
 pub(crate) use merge::{descend, merge};
 pub use staging::Staging;
-pub(crate) use tree::{Attributes, Mtime, Tree, TreeFile};
+pub(crate) use tree::{Attributes, Mtime, Tree};
 pub(crate) use write_behind::{SMALL, WriteBehind};
 
 use crate::error::{Error, Result};

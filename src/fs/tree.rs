@@ -9,7 +9,7 @@
 use crate::{
     error::{Error, Result},
     fs::{Context, umask},
-    rel_path::RelPath,
+    rel_path::{RelPath, shown_name},
 };
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps},
@@ -21,7 +21,8 @@ use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -29,6 +30,10 @@ const OPEN_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlag
 
 /// Descriptors of parent directories that are kept open. Deeper ones are opened again for every member.
 const CACHED_DEPTH: usize = 64;
+
+/// How many directories deep links may lead. Names are short that go through links, and links can go through links: the
+/// tree could become deeper than anybody can remove with the descriptors that a process has.
+const MAX_LINKED_DEPTH: usize = 256;
 
 /// A modification time: seconds since the epoch, and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub(crate) struct Tree {
     umask: u32,
     parents: Vec<(OsString, Arc<OwnedFd>)>,
     directories: BTreeMap<RelPath, Pending>,
+    /// Symbolic links with their targets, if [`Tree::finish`] has to look at them.
+    links: Option<BTreeMap<RelPath, OsString>>,
 }
 
 /// What a directory gets when all of its content is there.
@@ -91,7 +98,13 @@ impl Tree {
             umask: umask().bits(),
             parents: Vec::new(),
             directories: BTreeMap::new(),
+            links: None,
         })
+    }
+
+    /// Makes [`Tree::finish`] refuse symbolic links that lead out of the tree.
+    pub(crate) fn deny_external_symlinks(&mut self) {
+        self.links = Some(BTreeMap::new());
     }
 
     /// Forgets which directories are open: they may lead through a link that another hand has replaced.
@@ -157,6 +170,9 @@ impl Tree {
     ) -> Result<()> {
         let (parent, name) = self.place(path, Missing::Create)?;
         self.replacing(path, &parent, || fs::symlinkat(target, &parent, &name))?;
+        if let Some(links) = &mut self.links {
+            links.insert(path.clone(), target.to_owned());
+        }
         if let Some(mtime) = mtime {
             fs::utimensat(
                 &parent,
@@ -200,6 +216,9 @@ impl Tree {
 
     /// Gives directories their permissions and times, the innermost first.
     pub(crate) fn finish(mut self) -> Result<()> {
+        for (path, target) in self.links.take().unwrap_or_default() {
+            self.refuse_external_symlink(&path, &target)?;
+        }
         for (path, Pending { chmod, mtime }) in
             std::mem::take(&mut self.directories).into_iter().rev()
         {
@@ -222,6 +241,23 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// What leads to something inside is inside. Of what leads to nothing yet, only the text can tell.
+    fn refuse_external_symlink(&self, path: &RelPath, target: &OsStr) -> Result<()> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let external = match fs::openat2(&self.root, path.as_ref(), flags, Mode::empty(), resolve) {
+            Ok(_inside) => false,
+            Err(Errno::XDEV) => true,
+            Err(_) => climbs_out(path, target),
+        };
+        if !external {
+            return Ok(());
+        }
+        let target = shown_name(target.as_bytes());
+        let problem = format!("the symbolic link to `{target}` leads out of the archive");
+        Err(member_error(path, problem))
     }
 
     /// Returns the open directory a member belongs in, and its name there.
@@ -286,8 +322,9 @@ impl Tree {
     /// Opens a directory that a symbolic link inside the tree leads to, if that is inside, too.
     fn through_link(&self, link: &Path, member: &RelPath) -> Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        fs::openat2(&self.root, link, OPEN_DIRECTORY, Mode::empty(), resolve).map_err(|errno| {
-            let link = link.display();
+        let opened = fs::openat2(&self.root, link, OPEN_DIRECTORY, Mode::empty(), resolve);
+        let directory = opened.map_err(|errno| {
+            let link = shown_name(link.as_os_str().as_bytes());
             let problem = match errno {
                 Errno::XDEV => format!("`{link}` is a symbolic link that leads out of the tree"),
                 Errno::NOTDIR => format!("`{link}` is not a directory"),
@@ -297,7 +334,34 @@ impl Tree {
                 _ => format!("`{link}` cannot be resolved: {errno}"),
             };
             member_error(member, problem)
-        })
+        })?;
+        if self
+            .is_too_deep(&directory)
+            .context("look at", &self.path)?
+        {
+            let link = shown_name(link.as_os_str().as_bytes());
+            let problem = format!(
+                "`{link}` is a symbolic link that leads deeper than {MAX_LINKED_DEPTH} directories"
+            );
+            return Err(member_error(member, problem));
+        }
+        Ok(directory)
+    }
+
+    /// Returns whether the way up from a directory of the tree to its root is too long.
+    fn is_too_deep(&self, directory: &OwnedFd) -> rustix::io::Result<bool> {
+        let is_root = |fd: &OwnedFd| {
+            let (here, root) = (fs::fstat(fd)?, fs::fstat(&self.root)?);
+            Ok::<_, Errno>((here.st_dev, here.st_ino) == (root.st_dev, root.st_ino))
+        };
+        let mut here = fs::openat(directory, ".", OPEN_DIRECTORY, Mode::empty())?;
+        for _ in 0..=MAX_LINKED_DEPTH {
+            if is_root(&here)? {
+                return Ok(false);
+            }
+            here = fs::openat(&here, "..", OPEN_DIRECTORY, Mode::empty())?;
+        }
+        Ok(true)
     }
 
     /// Runs `create`, and once more without what is in its way. A directory goes only if it is empty, as with GNU tar.
@@ -324,10 +388,27 @@ impl Tree {
             }
             removed => removed.context_with("replace", || self.path.join(path))?,
         }
+        if let Some(links) = &mut self.links {
+            links.remove(path);
+        }
         // The open descriptors may lead through what was just removed.
         self.parents.clear();
         create().context_with("create", || self.path.join(path))
     }
+}
+
+/// Returns whether the target of a link at `path` is absolute or has more `..` than there are directories.
+fn climbs_out(path: &RelPath, target: &OsStr) -> bool {
+    let mut depth = path.components().count().saturating_sub(1);
+    for component in Path::new(target).components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
+        }
+    }
+    false
 }
 
 /// Set-id and sticky bits are nobody's.
@@ -336,10 +417,7 @@ fn permissions(mode: u32) -> Mode {
 }
 
 fn member_error(path: &RelPath, problem: String) -> Error {
-    Error::Archive {
-        member: Some(path.to_string()),
-        problem,
-    }
+    Error::archive(problem).of_member(path.as_bytes())
 }
 
 /// A regular file of a [`Tree`] that is being written.
@@ -372,18 +450,6 @@ impl TreeFile {
             .seek(SeekFrom::Current(bytes))
             .context_with("write", || self.shown())?;
         Ok(())
-    }
-
-    /// Appends content, leaving holes for blocks of zeros.
-    pub(crate) fn write_sparse(&mut self, content: &[u8]) -> Result<()> {
-        const BLOCK: usize = 4096;
-        content.chunks(BLOCK).try_for_each(|block| {
-            if block.iter().all(|&byte| byte == 0) {
-                self.skip(block.len() as u64)
-            } else {
-                self.write(block)
-            }
-        })
     }
 
     /// Ends the file at the current position and gives it its permissions and time.
@@ -480,6 +546,39 @@ mod tests {
             .unwrap();
         assert!(write(&mut tree, "hop/canary").is_err());
         canary_is_alive(temp.path());
+    }
+
+    #[test]
+    fn external_links_are_told_from_internal_ones_where_they_lead() {
+        for (target, external) in [
+            ("f", false),
+            ("../f", false),
+            ("sub/../../f", false),
+            ("no/such", false),
+            ("link", false), // to itself
+            ("../up/deep/f", false),
+            ("../up/../f", true), // the way up is longer than it looks
+            ("../..", true),
+            ("no/../../../f", true),
+            ("/", true),
+            ("/f", true),
+        ] {
+            let (_temp, mut tree) = sandbox();
+            tree.deny_external_symlinks();
+            for path in ["f", "deep/f", "a/sub/f", "a/f"] {
+                write(&mut tree, path).unwrap();
+            }
+            tree.symlink(&rel("up"), OsStr::new("."), None).unwrap();
+            tree.symlink(&rel("a/link"), OsStr::new(target), None)
+                .unwrap();
+            // Replaced links do not count.
+            tree.symlink(&rel("a/other"), OsStr::new("/"), None)
+                .unwrap();
+            tree.symlink(&rel("a/other"), OsStr::new("f"), None)
+                .unwrap();
+            let finished = tree.finish();
+            assert_eq!(finished.is_err(), external, "{target}: {finished:?}");
+        }
     }
 
     #[test]
@@ -581,8 +680,8 @@ mod tests {
     fn holes_stay_holes() {
         let (temp, mut tree) = sandbox();
         let mut file = tree.file(&rel("sparse"), FILE).unwrap();
-        file.write_sparse(&[vec![1_u8; 4096], vec![0; 1 << 20]].concat())
-            .unwrap();
+        file.write(&[1; 4096]).unwrap();
+        file.skip(1 << 20).unwrap();
         file.finish_sparse().unwrap();
         let meta = fs::metadata(temp.path().join("root/sparse")).unwrap();
         assert_eq!(meta.len(), 4096 + (1 << 20));

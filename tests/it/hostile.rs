@@ -16,14 +16,14 @@ use crate::support::server::{Reply, Server};
 use crate::support::tree::{Kind, Tree};
 
 /// A sandbox with canaries, and a server.
-struct Trap {
-    sandbox: Sandbox,
+pub(crate) struct Trap {
+    pub(crate) sandbox: Sandbox,
     server: Server,
     before: Tree,
 }
 
 impl Trap {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sandbox = Sandbox::new();
         sandbox.write("canary", "alive");
         sandbox.write("outside/canary", "alive");
@@ -41,7 +41,7 @@ impl Trap {
     }
 
     /// Fetches artifacts of these contents in this order, and checks the canaries.
-    fn fetch(&self, artifacts: &[(&str, Vec<u8>, Value)]) -> Outcome {
+    pub(crate) fn fetch(&self, artifacts: &[(&str, Vec<u8>, Value)]) -> Outcome {
         let entries: Vec<_> = artifacts
             .iter()
             .map(|(name, content, dest)| {

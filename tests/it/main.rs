@@ -6,17 +6,22 @@
     reason = "helpers outside of #[test] functions fail like tests, and prepare and look at real files"
 )]
 
+mod archives;
 mod bad_input;
 mod cancel;
 mod chain_of_trust;
 mod connections;
 mod differential;
+mod differential_zip;
 mod encoding;
 mod faults;
 mod ftp;
 mod hostile;
+mod hostile_zip;
+mod limits;
 mod mirrors;
 mod names;
+mod oddities;
 mod openpgp;
 mod private;
 mod python;

@@ -27,6 +27,10 @@ pub(super) fn level_of(header: &[u8]) -> Option<u8> {
     }
 }
 
+/// What a block may unpack to in a worker, in bytes: several times what is usual. Those that unpack to more are decoded
+/// by the reader, one after the other, so that a bomb does not fill the queue with blocks of 46 MB.
+pub(super) const MAX_AHEAD: usize = 8 << 20;
+
 /// A piece to be decoded.
 pub(super) struct Job {
     /// A piece that begins with the magic of a block.
@@ -62,6 +66,7 @@ fn decode(bits: &Bits, level: u8) -> io::Result<Vec<u8>> {
     tail[0] |= rest.unwrap_or(0);
 
     let mut decoder = BlockDecoder::new(level)?;
+    decoder.most = MAX_AHEAD;
     decoder.feed(whole)?;
     match decoder.feed(&tail[..10 + used.div_ceil(8)])? {
         Fed::Ended => Ok(decoder.content),
@@ -83,6 +88,8 @@ pub(super) struct BlockDecoder {
     decoder: Decompress,
     /// All that has come out.
     pub(super) content: Vec<u8>,
+    /// How much may come out.
+    most: usize,
 }
 
 impl BlockDecoder {
@@ -91,6 +98,7 @@ impl BlockDecoder {
         let mut decoder = Self {
             decoder: Decompress::new(false),
             content: Vec::with_capacity(LEVEL_UNIT * usize::from(level) + LEVEL_UNIT),
+            most: usize::MAX,
         };
         decoder.feed(SIGNATURE)?;
         decoder.feed(&[b'0' + level])?;
@@ -114,6 +122,7 @@ impl BlockDecoder {
             match status {
                 Status::StreamEnd if rest.is_empty() => return Ok(Fed::Ended),
                 Status::MemNeeded => return Err(ErrorKind::OutOfMemory.into()),
+                _ if self.content.len() > self.most => return Err(ErrorKind::OutOfMemory.into()),
                 _ if rest.is_empty() && self.content.len() < self.content.capacity() => {
                     return Ok(Fed::Hungry);
                 }

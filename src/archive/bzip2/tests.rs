@@ -2,7 +2,7 @@
 
 use super::{
     ParallelBzip2,
-    block::level_of,
+    block::{MAX_AHEAD, level_of},
     scan::{BLOCK_MAGIC, END_MAGIC, MAX_PIECE},
 };
 use bzip2::{Compression, bufread::BzDecoder, write::BzEncoder};
@@ -217,6 +217,22 @@ fn incompressible_content_and_long_runs_are_decoded() {
     assert!(decode(&pack(&noise, 1), 2).unwrap() == noise);
     let run = vec![b'x'; 12_000_000];
     assert!(decode(&pack(&run, 1), 2).unwrap() == run);
+}
+
+#[test]
+fn blocks_that_unpack_to_very_much_are_decoded_between_others() {
+    let mut random = Random(3);
+    let content = [
+        random.text(2_000_000),
+        vec![0; 6 * MAX_AHEAD],
+        random.text(2_000_000),
+    ]
+    .concat();
+    let packed = [pack(&content, 9), pack(&content, 1)].concat();
+    assert!(decode(&packed, 3).unwrap() == content.repeat(2));
+    // Long runs at that, but not so long.
+    let content = vec![0; MAX_AHEAD - 1];
+    assert!(decode(&pack(&content, 9), 3).unwrap() == content);
 }
 
 #[test]

@@ -1,122 +1,150 @@
 //! From tar, with other names.
 
-use super::{Repack, member::Member, writer::TarZst};
+use super::{Repack, member::Member as Repacked, writer::TarZst};
 use crate::{
-    archive::tar::read_error,
+    archive::{
+        limits::Limits,
+        tar::{
+            reader::{Member, Reader},
+            sparse::Segment,
+        },
+    },
     error::{Error, Result},
 };
-use std::io::{self, Read};
-use tar::{Archive, Entry, EntryType};
+use std::io::{self, BufRead, Read};
+use tar::EntryType;
 
 /// Writes the members of an archive under their new names. Reads it to the end of the stream, past its own end.
-pub(super) fn rewrite(source: impl Read, repack: &Repack, out: &mut TarZst) -> Result<()> {
-    let mut archive = Archive::new(source);
-    for entry in archive.entries().map_err(read_error)? {
-        let mut entry = entry.map_err(read_error)?;
-        if let Some(member) = member(&mut entry, repack)? {
-            out.append(&member, entry.take(member.size))?;
+pub(super) fn rewrite(
+    source: impl BufRead,
+    repack: &Repack,
+    limits: &Limits,
+    out: &mut TarZst,
+) -> Result<()> {
+    let mut reader = Reader::new(source, limits);
+    let mut holes = 0;
+    while let Some(member) = reader.next_member()? {
+        // Nothing is created here, so names imply their directories.
+        if member.kind == EntryType::Directory {
+            continue;
         }
+        let repacked = renamed(&member, repack)?;
+        if member.segments.is_some() {
+            // Written out, zeros cost as much as anything else, but the archive has no byte for them.
+            holes += member.size;
+            limits.check_expanded(holes, 0)?;
+        }
+        out.append(&repacked, Content::new(&mut reader, &member))?;
     }
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(read_error)?;
+    reader.finish()?;
     out.end_archive()
 }
 
-/// Returns what becomes of an entry; nothing, of a directory.
-fn member<R: Read>(entry: &mut Entry<'_, R>, repack: &Repack) -> Result<Option<Member>> {
-    let name = entry.path_bytes().into_owned();
-    let Some(kind) = kind(entry.header().entry_type(), &name)? else {
-        return Ok(None);
-    };
-    let link = match kind {
-        EntryType::Link => Some(repack.rename(&target(entry)?)?),
-        EntryType::Symlink => Some(target(entry)?),
+/// Returns what becomes of a member.
+///
+/// Devices and named pipes are passed on, as the Python tool does: nothing is created here, and it is for whoever
+/// extracts the archive to refuse them. Sparse files become plain ones.
+fn renamed(member: &Member, repack: &Repack) -> Result<Repacked> {
+    let link = match member.kind {
+        EntryType::Link => Some(repack.rename(&member.link)?),
+        EntryType::Symlink => Some(member.link.clone()),
         _ => None,
     };
-    let records = records(entry).map_err(|err| err.of_member(&name))?;
-    let header = entry.header();
-    let mode = header
-        .mode()
-        .map_err(|err| read_error(err).of_member(&name))?;
-    let is_file = kind == EntryType::Regular;
+    if link.as_ref().is_some_and(Vec::is_empty) {
+        return Err(Error::archive("link without a target").of_member(&member.name));
+    }
+    let header = &member.header;
     // Archives leave fields blank that do not matter to them.
-    Ok(Some(Member {
-        name: repack.rename(&name)?,
-        kind,
+    Ok(Repacked {
+        name: repack.rename(&member.name)?,
+        kind: member.kind,
         link,
-        mode: mode & 0o7777,
+        mode: member.mode,
         owner: header.uid().unwrap_or(0),
         group: header.gid().unwrap_or(0),
-        mtime: header.mtime().unwrap_or(0).cast_signed(),
-        size: if is_file { entry.size() } else { 0 },
+        mtime: member.mtime.map_or(0, |mtime| mtime.seconds),
+        size: member.size,
         owner_name: header.username_bytes().unwrap_or_default().to_owned(),
         group_name: header.groupname_bytes().unwrap_or_default().to_owned(),
         device: (
             header.device_major().ok().flatten().unwrap_or(0),
             header.device_minor().ok().flatten().unwrap_or(0),
         ),
-        records,
-    }))
-}
-
-/// Returns the new type of a member; none if it is left out.
-///
-/// Devices and named pipes are passed on, as the Python tool does: nothing is created here, and it is for whoever
-/// extracts the archive to refuse them. Global records are dropped; in practice that is the commit that `git archive`
-/// notes. Sparse files become plain ones.
-fn kind(kind: EntryType, name: &[u8]) -> Result<Option<EntryType>> {
-    match kind {
-        // Archives older than POSIX have no type for directories, only the slash.
-        EntryType::Regular if name.ends_with(b"/") => Ok(None),
-        EntryType::Directory | EntryType::XGlobalHeader => Ok(None),
-        // The label of a volume.
-        _ if kind.as_byte() == b'V' => Ok(None),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            Ok(Some(EntryType::Regular))
-        }
-        EntryType::Link
-        | EntryType::Symlink
-        | EntryType::Block
-        | EntryType::Char
-        | EntryType::Fifo => Ok(Some(kind)),
-        _ => {
-            let kind = kind.as_byte().escape_ascii();
-            Err(Error::archive(format!("unsupported member type `{kind}`")).of_member(name))
-        }
-    }
-}
-
-fn target<R: Read>(entry: &Entry<'_, R>) -> Result<Vec<u8>> {
-    match entry.link_name_bytes() {
-        Some(target) => Ok(target.into_owned()),
-        None => Err(Error::archive("link without a target").of_member(&entry.path_bytes())),
-    }
+        records: kept_records(member),
+    })
 }
 
 /// Returns the PAX records that stay as they are: times with their fractions, attributes and whatever else.
-fn records<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut kept = Vec::new();
-    let Some(extensions) = entry.pax_extensions().map_err(read_error)? else {
-        return Ok(kept);
-    };
-    for record in extensions {
-        let record = record.map_err(read_error)?;
-        match record.key_bytes() {
-            b"path" | b"linkpath" | b"size" => {}
-            keyword if keyword.starts_with(b"GNU.sparse.") => {
-                return Err(Error::archive(
-                    "sparse members in PAX format are not supported yet",
-                ));
-            }
-            keyword => kept.push((keyword.to_owned(), record.value_bytes().to_owned())),
+fn kept_records(member: &Member) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let records = member.records.iter().filter(|(keyword, _)| {
+        !matches!(&keyword[..], b"path" | b"linkpath" | b"size")
+            && !keyword.starts_with(b"GNU.sparse.")
+    });
+    records.cloned().collect()
+}
+
+/// The content of a member, with the holes of a sparse file filled.
+struct Content<'r, 'a, R> {
+    reader: &'r mut Reader<'a, R>,
+    segments: std::vec::IntoIter<Segment>,
+    position: u64,
+    size: u64,
+    /// Zeros from here to the next bytes of the archive, and how many of these there are.
+    hole: u64,
+    data: u64,
+}
+
+impl<'r, 'a, R> Content<'r, 'a, R> {
+    fn new(reader: &'r mut Reader<'a, R>, member: &Member) -> Self {
+        let whole = Segment {
+            offset: 0,
+            size: member.size,
+        };
+        let segments = member.segments.clone().unwrap_or_else(|| vec![whole]);
+        Self {
+            reader,
+            segments: segments.into_iter(),
+            position: 0,
+            size: member.size,
+            hole: 0,
+            data: 0,
         }
     }
-    Ok(kept)
+}
+
+impl<R: BufRead> Read for Content<'_, '_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.hole == 0 && self.data == 0 {
+            let Some(segment) = self.segments.next() else {
+                self.hole = self.size - self.position;
+                break;
+            };
+            self.hole = segment.offset - self.position;
+            self.data = segment.size;
+        }
+        let most = |length: u64| usize::try_from(length).unwrap_or(usize::MAX).min(buf.len());
+        let length = if self.hole > 0 {
+            let length = most(self.hole);
+            buf[..length].fill(0);
+            self.hole -= length as u64;
+            length
+        } else {
+            let length = most(self.data);
+            self.reader
+                .read_exact(&mut buf[..length])
+                .map_err(io::Error::other)?;
+            self.data -= length as u64;
+            length
+        };
+        self.position += length as u64;
+        Ok(length)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Repack, writer::tests::written};
-    use super::rewrite;
+    use super::{Limits, rewrite};
     use crate::error::Result;
     use std::io::Read;
     use tar::{Archive, Builder, EntryType, Header};
@@ -161,7 +189,7 @@ mod tests {
                 wrap_as: None,
             };
             let archive = self.0.into_inner().unwrap();
-            written(|out| rewrite(&archive[..], &repack, out))
+            written(|out| rewrite(&archive[..], &repack, &Limits::default(), out))
         }
     }
 
@@ -205,6 +233,42 @@ mod tests {
     }
 
     #[test]
+    fn sparse_files_are_written_out() {
+        let map = format!("{:\0<512}", "3\n2\n512\n1024\n3\n2000\n0\n");
+        let (first, second) = ("a".repeat(512), "bcd");
+        let version_1 = [
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", "top/real"),
+            ("GNU.sparse.realsize", "3000"),
+        ];
+        let version_0 = [
+            ("GNU.sparse.name", "top/real"),
+            ("GNU.sparse.size", "3000"),
+            ("GNU.sparse.map", "2,512,1024,3"),
+        ];
+        let content = format!("{first}{second}");
+        for (records, content) in [
+            (&version_1[..], format!("{map}{content}")),
+            (&version_0, content),
+        ] {
+            let tar = Source::new()
+                .records(records)
+                .add("top/x/real", EntryType::Regular, content.as_bytes())
+                .add("top/next", EntryType::Regular, b"next")
+                .repacked()
+                .unwrap();
+            let hole = |length| "\0".repeat(length);
+            let expected = [&hole(2), &*first, &hole(510), second, &hole(3000 - 1027)].concat();
+            let expected = [
+                format!("p/real 0 -> : {expected}"),
+                "p/next 0 -> : next".into(),
+            ];
+            assert_eq!(listing(&tar), expected);
+        }
+    }
+
+    #[test]
     fn records_stay_but_for_names() {
         let records = [
             ("mtime", "5.25"),
@@ -238,12 +302,12 @@ mod tests {
                 "cannot unpack `file`: Stripping 1 components would remove files",
             ),
             (
-                Source::new().records(&[("GNU.sparse.major", "1")]).add(
+                Source::new().records(&[("GNU.sparse.major", "2")]).add(
                     "top/sparse",
                     EntryType::Regular,
                     b"",
                 ),
-                "cannot unpack `top/sparse`: sparse members in PAX format are not supported yet",
+                "cannot unpack `top/sparse`: the format of the sparse file is not known",
             ),
         ] {
             assert_eq!(source.repacked().unwrap_err().to_string(), expected);

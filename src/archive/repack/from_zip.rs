@@ -2,17 +2,27 @@
 
 use super::{Repack, member::Member, writer::TarZst};
 use crate::{
-    archive::zip::{self, MemberKind},
-    error::{Error, Result},
+    archive::{
+        limits::Limits,
+        zip::{Archive, MemberKind, link_target},
+    },
+    error::Result,
 };
 use std::{fs::File, io};
 use tar::EntryType;
 
 /// Writes the members of an archive under their new names, those of directories left out.
-pub(super) fn rewrite(file: File, repack: &Repack, out: &mut TarZst) -> Result<()> {
-    let (mut archive, members) = zip::open(file)?;
-    for member in &members {
+pub(super) fn rewrite(
+    file: File,
+    repack: &Repack,
+    limits: &Limits,
+    out: &mut TarZst,
+) -> Result<()> {
+    let archive = Archive::open(file, limits)?;
+    let mut reader = archive.reader();
+    for member in &archive.members {
         if member.kind == MemberKind::Directory {
+            reader.check(member)?;
             continue;
         }
         let repacked = Member {
@@ -24,20 +34,17 @@ pub(super) fn rewrite(file: File, repack: &Repack, out: &mut TarZst) -> Result<(
         if member.kind == MemberKind::Symlink {
             let repacked = Member {
                 kind: EntryType::Symlink,
-                link: Some(zip::link_target(&mut archive, member)?),
+                link: Some(link_target(&mut reader, member, limits)?),
                 ..repacked
             };
             out.append(&repacked, io::empty())?;
             continue;
         }
-        let content = archive
-            .by_index(member.index)
-            .map_err(|err| Error::archive(err.to_string()).of_member(&member.name))?;
         let repacked = Member {
             size: member.size,
             ..repacked
         };
-        out.append(&repacked, content)?;
+        out.append(&repacked, reader.open(member)?.content)?;
     }
     out.end_archive()
 }
@@ -45,7 +52,7 @@ pub(super) fn rewrite(file: File, repack: &Repack, out: &mut TarZst) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::super::{Repack, writer::tests::written};
-    use super::rewrite;
+    use super::{Limits, rewrite};
     use std::io::{Read, Write};
     use tar::EntryType;
     use zip::{DateTime, ZipWriter, write::SimpleFileOptions};
@@ -67,7 +74,7 @@ mod tests {
             strip_components: 1,
             ..Repack::default()
         };
-        let tar = written(|out| rewrite(file, &repack, out)).unwrap();
+        let tar = written(|out| rewrite(file, &repack, &Limits::default(), out)).unwrap();
         let mut archive = tar::Archive::new(&tar[..]);
         let mut entries = archive.entries().unwrap().map(Result::unwrap);
         let link = entries.next().unwrap();

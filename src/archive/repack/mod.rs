@@ -16,6 +16,7 @@ use crate::{
     archive::{
         Job, cores, decode,
         format::{Format, Rewindable},
+        limits::Limits,
         spool,
         tar::read_error,
     },
@@ -66,11 +67,13 @@ pub(super) fn repack(
     let mut out = TarZst::create(&job.directory.join(&job.file_name), threads)?;
     match (format, &repack.wrap_as) {
         (Format::Tar(compression), _) => {
-            let decoded = decode::parallel(compression, source, threads).map_err(read_error)?;
-            tar(decoded, repack, &mut out)?;
+            let decoded =
+                decode::parallel(compression, source, threads, &job.limits).map_err(read_error)?;
+            tar(decoded, repack, &job.limits, &mut out)?;
         }
         (Format::Zip, _) => {
-            from_zip::rewrite(spool(&mut source, &job.directory)?, repack, &mut out)?;
+            let file = spool(&mut source, &job.directory)?;
+            from_zip::rewrite(file, repack, &job.limits, &mut out)?;
         }
         (Format::Other, Some(name)) => {
             let name = repack.rename(name.as_bytes())?;
@@ -85,11 +88,16 @@ pub(super) fn repack(
     out.finish()
 }
 
-fn tar(decoded: impl Read + Send, repack: &Repack, out: &mut TarZst) -> Result<()> {
+fn tar(
+    decoded: impl Read + Send,
+    repack: &Repack,
+    limits: &Limits,
+    out: &mut TarZst,
+) -> Result<()> {
     std::thread::scope(|scope| {
         let mut decoded = ReadAhead::start(scope, decoded);
         if repack.renames() {
-            return from_tar::rewrite(decoded, repack, out);
+            return from_tar::rewrite(decoded, repack, limits, out);
         }
         loop {
             let bytes = decoded.fill_buf().map_err(read_error)?;

@@ -40,13 +40,11 @@ impl Repack {
         });
         let rest = parts.nth(self.strip_components).unwrap_or_default();
         if rest.is_empty() {
-            return Err(Error::Archive {
-                member: Some(name.escape_ascii().to_string()),
-                problem: format!(
-                    "Stripping {} components would remove files",
-                    self.strip_components
-                ),
-            });
+            let problem = format!(
+                "Stripping {} components would remove files",
+                self.strip_components
+            );
+            return Err(Error::archive(problem).of_member(name));
         }
         Ok([self.add_prefix.as_bytes(), rest].concat())
     }

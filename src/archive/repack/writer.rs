@@ -90,10 +90,7 @@ impl TarZst {
     }
 
     fn content(&mut self, member: &Member, mut content: impl Read) -> Result<()> {
-        let refused = |problem: String| Error::Archive {
-            member: Some(member.name.escape_ascii().to_string()),
-            problem,
-        };
+        let refused = |problem: String| Error::archive(problem).of_member(&member.name);
         let mut left = member.size;
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {

@@ -94,12 +94,45 @@ impl Tree {
         self
     }
 
+    /// The listing without any modes.
+    pub(crate) fn without_modes(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            entry.mode = None;
+        }
+        self
+    }
+
     /// The listing without the times of symlinks.
     pub(crate) fn without_symlink_mtimes(mut self) -> Self {
         for entry in self.entries.values_mut() {
             if matches!(entry.kind, Kind::Symlink { .. }) {
                 entry.mtime = None;
             }
+        }
+        self
+    }
+
+    /// The listing without the times of directories.
+    pub(crate) fn without_directory_mtimes(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            if entry.kind == Kind::Dir {
+                entry.mtime = None;
+            }
+        }
+        self
+    }
+
+    /// Forgets set-id and sticky bits.
+    pub(crate) fn drop_set_id_bits(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.mode = entry.mode.map(|mode| mode & 0o777);
+        }
+    }
+
+    /// The listing with times in whole seconds.
+    pub(crate) fn without_nanoseconds(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            entry.mtime = entry.mtime.map(|(seconds, _)| (seconds, 0));
         }
         self
     }

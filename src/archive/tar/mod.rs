@@ -1,0 +1,283 @@
+//! Extraction of tar archives: every member is read in turn and created in a confined [`Tree`].
+
+pub(super) mod header;
+pub(super) mod pax;
+pub(super) mod reader;
+pub(super) mod sparse;
+
+use crate::{
+    archive::{Job, Limits},
+    error::{Error, Result},
+    fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
+    rel_path::{RelPath, shown_name},
+};
+use reader::{Member, Reader};
+use sparse::Segment;
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    io::{self, BufRead},
+    os::unix::ffi::OsStrExt,
+};
+use tar::EntryType;
+
+/// Extracts all members into the job's directory and returns warnings. Reads the stream to its end, past the end of
+/// the archive.
+pub(super) fn extract(source: impl BufRead, job: &Job, writers: usize) -> Result<Vec<String>> {
+    std::thread::scope(|scope| {
+        let mut extractor = Extractor {
+            tree: Tree::open(&job.directory)?,
+            behind: WriteBehind::start(scope, &job.directory, writers)?,
+            limits: &job.limits,
+            kept_mode_bits: 0o777 & !umask().bits(),
+            links: HashSet::new(),
+            names_kept: 0,
+            stripped: None,
+        };
+        if !job.limits.external_symlinks {
+            extractor.tree.deny_external_symlinks();
+        }
+        let mut reader = Reader::new(source, &job.limits);
+        while let Some(member) = reader.next_member()? {
+            extractor.member(&mut reader, &member)?;
+        }
+        reader.finish()?;
+        extractor.behind.settle()?;
+        extractor.tree.finish()?;
+        Ok(extractor.stripped.into_iter().collect())
+    })
+}
+
+/// Creates members in a tree: small files by the writers behind, everything else at once.
+struct Extractor<'a> {
+    tree: Tree,
+    behind: WriteBehind,
+    limits: &'a Limits,
+    /// GNU tar's rule for everybody but root, who would get all of them.
+    kept_mode_bits: u32,
+    links: HashSet<RelPath>,
+    /// Bytes of the names of directories and links, which are remembered to the end.
+    names_kept: u64,
+    stripped: Option<String>,
+}
+
+impl Extractor<'_> {
+    fn member(&mut self, reader: &mut Reader<'_, impl BufRead>, member: &Member) -> Result<()> {
+        let path = member_path(&member.name)?;
+        self.limits.check_path(&path)?;
+        if self.stripped.is_none() && member.name.starts_with(b"/") {
+            let name = shown_name(&member.name);
+            self.stripped = Some(format!(
+                "leading `/` is removed from member names, such as `{name}`"
+            ));
+        }
+        // Members so far may have gone through the link that this one replaces.
+        let replaces_link = self.links.remove(&path);
+        if replaces_link {
+            self.behind.settle()?;
+        }
+        let attributes = Attributes {
+            mode: member.mode & self.kept_mode_bits,
+            mtime: member.mtime,
+        };
+        match (member.kind, &member.segments) {
+            (EntryType::Directory, _) => {
+                self.keep_name(&path)?;
+                self.behind.settle_path(&path)?;
+                self.tree.directory(&path, attributes)
+            }
+            (EntryType::Regular, Some(segments)) => {
+                self.sparse_file(reader, (&path, member.size), attributes, segments)
+            }
+            (EntryType::Regular, None) if replaces_link => {
+                self.file_at_once(reader, &path, attributes)
+            }
+            (EntryType::Regular, None) => self.file(reader, path, member, attributes),
+            (EntryType::Symlink, _) => self.symlink(path, &member.link, member.mtime),
+            (EntryType::Link, _) => self.hard_link(&path, &member.link),
+            (EntryType::Fifo, _) => Err(refused(&path, "named pipes are not extracted")),
+            _ => Err(refused(&path, "devices are not extracted")),
+        }
+    }
+
+    fn keep_name(&mut self, path: &RelPath) -> Result<()> {
+        self.names_kept += path.as_bytes().len() as u64;
+        self.limits.check_names_kept(self.names_kept)
+    }
+
+    fn file(
+        &mut self,
+        reader: &mut Reader<'_, impl BufRead>,
+        path: RelPath,
+        member: &Member,
+        attributes: Attributes,
+    ) -> Result<()> {
+        match usize::try_from(member.size) {
+            Ok(size) if size <= SMALL => self.behind.file(path, attributes, size, |content| {
+                let read = reader.read_exact(content);
+                read.map_err(|err| err.of_member(&member.name))
+            }),
+            _ => self.file_at_once(reader, &path, attributes),
+        }
+    }
+
+    /// Creates a file before anything that follows: a large one, or one in the place of a link.
+    fn file_at_once(
+        &mut self,
+        reader: &mut Reader<'_, impl BufRead>,
+        path: &RelPath,
+        attributes: Attributes,
+    ) -> Result<()> {
+        self.behind.settle_path(path)?;
+        let mut file = self.tree.file(path, attributes)?;
+        loop {
+            let block = reader
+                .fill()
+                .map_err(|err| err.of_member(path.as_bytes()))?;
+            if block.is_empty() {
+                return file.finish();
+            }
+            file.write(block)?;
+            let length = block.len();
+            reader.consume(length);
+        }
+    }
+
+    fn sparse_file(
+        &mut self,
+        reader: &mut Reader<'_, impl BufRead>,
+        (path, size): (&RelPath, u64),
+        attributes: Attributes,
+        segments: &[Segment],
+    ) -> Result<()> {
+        self.behind.settle_path(path)?;
+        let mut file = self.tree.file(path, attributes)?;
+        let mut end = 0;
+        for segment in segments {
+            file.skip(segment.offset - end)?;
+            let mut left = segment.size;
+            while left > 0 {
+                let block = reader
+                    .fill()
+                    .map_err(|err| err.of_member(path.as_bytes()))?;
+                let length = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
+                file.write(&block[..length])?;
+                reader.consume(length);
+                left -= length as u64;
+            }
+            end = segment.offset + segment.size;
+        }
+        file.skip(size - end)?;
+        file.finish_sparse()
+    }
+
+    fn symlink(&mut self, path: RelPath, target: &[u8], mtime: Option<Mtime>) -> Result<()> {
+        // What a link takes the place of must be there.
+        self.behind.settle()?;
+        if target.is_empty() || target.contains(&0) {
+            return Err(refused(&path, "symbolic link without a usable target"));
+        }
+        self.keep_name(&path)?;
+        self.tree.symlink(&path, OsStr::from_bytes(target), mtime)?;
+        self.links.insert(path);
+        Ok(())
+    }
+
+    fn hard_link(&mut self, path: &RelPath, target: &[u8]) -> Result<()> {
+        // What a link leads to must be there.
+        self.behind.settle()?;
+        let to = RelPath::strip_root(target)
+            .map_err(|err| refused(path, &format!("the target of the hard link {err}")))?;
+        if to.is_empty() {
+            return Err(refused(path, "hard link without a usable target"));
+        }
+        self.tree.hard_link(path, &to)
+    }
+}
+
+/// Returns where a member goes: its name without leading slashes.
+fn member_path(name: &[u8]) -> Result<RelPath> {
+    if name.is_empty() {
+        return Err(Error::archive("a member has no name"));
+    }
+    RelPath::strip_root(name)
+        .map_err(|err| Error::archive(format!("the name {err}")).of_member(name))
+}
+
+fn refused(path: &RelPath, problem: &str) -> Error {
+    Error::archive(problem).of_member(path.as_bytes())
+}
+
+/// What reading the archive failed with: a limit that was hit, or a decoder's word.
+pub(super) fn read_error(err: io::Error) -> Error {
+    err.downcast().unwrap_or_else(|err| {
+        let problem = crate::error::chain(&err);
+        Error::archive(format!("the archive is damaged: {problem}"))
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
+mod tests {
+    use super::{Job, extract};
+    use crate::archive::{Limits, Placing};
+    use std::fs;
+    use tar::{Builder, EntryType, Header};
+
+    fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &str) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_size(0);
+        if target.is_empty() {
+            builder.append_data(&mut header, name, &b""[..]).unwrap();
+        } else {
+            builder.append_link(&mut header, name, target).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_go_where_a_link_leads_when_it_is_their_turn() {
+        // Enough files for several batches on each side, so that all writers know the old way.
+        const FILES: usize = 600;
+        for replacement in ["g", ""] {
+            let mut builder = Builder::new(Vec::new());
+            add(&mut builder, EntryType::Directory, "e", "");
+            add(&mut builder, EntryType::Directory, "g", "");
+            add(&mut builder, EntryType::Symlink, "d", "e");
+            (0..FILES).for_each(|n| add(&mut builder, EntryType::Regular, &format!("d/f{n}"), ""));
+            match replacement {
+                "" => add(&mut builder, EntryType::Directory, "d", ""),
+                target => add(&mut builder, EntryType::Symlink, "d", target),
+            }
+            (0..FILES).for_each(|n| add(&mut builder, EntryType::Regular, &format!("d/h{n}"), ""));
+            let archive = builder.into_inner().unwrap();
+
+            let temp = tempfile::tempdir().unwrap();
+            let job = Job {
+                directory: temp.path().to_owned(),
+                file_name: "a.tar".into(),
+                placing: Placing::Extract,
+                limits: Limits::default(),
+            };
+            extract(&archive[..], &job, 2).unwrap();
+            let second = if replacement.is_empty() {
+                "d"
+            } else {
+                replacement
+            };
+            for (directory, initial) in [("e", 'f'), (second, 'h')] {
+                let names: Vec<_> = fs::read_dir(temp.path().join(directory)).unwrap().collect();
+                assert_eq!(names.len(), FILES, "{directory}");
+                for name in names {
+                    assert!(
+                        name.unwrap()
+                            .file_name()
+                            .to_string_lossy()
+                            .starts_with(initial)
+                    );
+                }
+            }
+        }
+    }
+}

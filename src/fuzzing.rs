@@ -1,0 +1,81 @@
+//! Doors to rooms that are private otherwise, for the fuzz targets in `tests/fuzz`, which build with the feature
+//! `fuzzing`. Nobody else should come this way: nothing here is promised to stay.
+
+use crate::{
+    Limits, Placing, Repack,
+    archive::{self, Job},
+    error::Result,
+    fs,
+    stream::{BlockingReader, bridge::pipe},
+};
+use bytes::Bytes;
+use futures::FutureExt;
+use std::{io, path::Path};
+
+/// What content is called that is not extracted.
+pub const FILE: &str = "content";
+
+/// Extracts content into an empty directory, or keeps it there as [`FILE`] if it is no archive.
+///
+/// # Errors
+/// As [`crate::fetch`] has them.
+pub fn extract(content: &[u8], directory: &Path, limits: &Limits) -> Result<Vec<String>> {
+    place(content, directory, Placing::Extract, limits)
+}
+
+/// Repacks content to [`FILE`] in an empty directory.
+///
+/// # Errors
+/// As [`crate::fetch`] has them.
+pub fn repack(content: &[u8], directory: &Path, repack: Repack, limits: &Limits) -> Result<()> {
+    place(content, directory, Placing::Repack(repack), limits).map(drop)
+}
+
+fn place(
+    content: &[u8],
+    directory: &Path,
+    placing: Placing,
+    limits: &Limits,
+) -> Result<Vec<String>> {
+    let job = Job {
+        directory: directory.to_owned(),
+        file_name: FILE.into(),
+        placing,
+        limits: limits.clone(),
+    };
+    archive::place(reader(content), &job)
+}
+
+/// Tells what content is, as text.
+///
+/// # Errors
+/// Only windows larger than the limits allow.
+pub fn sniff(content: &[u8], limits: &Limits) -> io::Result<String> {
+    archive::fuzzing::sniff(reader(content), limits)
+}
+
+/// Decodes up to `most` bytes of content by what it begins with, in parallel where that is possible and serially, and
+/// returns what both made of it.
+pub fn decode(content: &[u8], most: u64, limits: &Limits) -> [io::Result<Vec<u8>>; 2] {
+    archive::fuzzing::decode(content, most, limits)
+}
+
+/// Removes a directory and what is in it, whatever its permissions.
+///
+/// # Errors
+/// [`crate::Error::Fs`].
+pub fn remove_tree(path: &Path) -> Result<()> {
+    fs::remove_tree(path)
+}
+
+/// Hands content over as a transfer does, in chunks.
+fn reader(content: &[u8]) -> BlockingReader {
+    const CHUNK: usize = 1000;
+    let (feeder, reader) = pipe(content.len() / CHUNK + 2);
+    for chunk in content.chunks(CHUNK) {
+        // There is room for all of them.
+        let _ = feeder.data(Bytes::copy_from_slice(chunk)).now_or_never();
+    }
+    let _ = feeder.end().now_or_never();
+    reader
+}
