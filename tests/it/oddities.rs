@@ -99,7 +99,7 @@ fn fields() -> Vec<Row> {
         ("signed-checksum", raw().with(header(b"\xe4\xf6\xfc", b'0').size(4).signed_checksum(), b"file").end(), Extracted),
         ("numbers-with-spaces", raw().with(sized(4).mode(b"   644 ").field(124, b"          4 "), b"file").end(), Extracted),
         ("mode-with-file-type", raw().with(sized(4).mode("0100600"), b"file").end(), Extracted),
-        ("modes", ["0777", "0666", "0770", "0000", "0111"].iter().fold(raw(), |tar, mode| tar.with(header(mode, b'0').size(4).mode(format!("000{mode}")), b"file").with(header(format!("d{mode}"), b'5').mode(format!("000{mode}")), b"")).end(), Extracted),
+        ("modes", ["0777", "0666", "0770", "0700", "0555"].iter().fold(raw(), |tar, mode| tar.with(header(mode, b'0').size(4).mode(format!("000{mode}")), b"file").with(header(format!("d{mode}"), b'5').mode(format!("000{}", mode.replace('6', "7"))), b"")).end(), Extracted),
         ("contiguous-file", raw().with(header("f", b'7').size(4), b"file").end(), Extracted),
         ("volume-label", raw().with(header("label", b'V').gnu(), b"").file("f", "file").end(), Extracted),
         ("cve-2025-62518-pax-size-hides-members", raw().pax(b'x', &[("size", &in_it.len().to_string())]).with(header("f", b'0'), &in_it).end(), Refused("by its PAX record")),
