@@ -259,7 +259,7 @@ impl Drop for Bench {
 }
 
 /// Removes a tree whatever its modes.
-fn remove_tree(dir: &Path) {
+pub(crate) fn remove_tree(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
     };

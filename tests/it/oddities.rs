@@ -14,6 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
+use crate::differential::remove_tree;
 use crate::hostile::Trap;
 use crate::support::raw_tar::{fix_checksum, header, raw};
 use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
@@ -392,9 +393,7 @@ impl Judges {
 
     fn emptied(&self, name: &str) -> PathBuf {
         let directory = self.sandbox.path(name);
-        if directory.exists() {
-            fs::remove_dir_all(&directory).expect("remove a directory");
-        }
+        remove_tree(&directory);
         fs::create_dir(&directory).expect("make a directory");
         directory
     }
