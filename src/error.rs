@@ -97,6 +97,14 @@ pub enum Error {
         /// How the server answered.
         problem: String,
     },
+    /// What `Content-Encoding: gzip` announced cannot be decoded.
+    #[error("cannot decode {url}")]
+    Encoding {
+        /// The URL asked for.
+        url: SafeUrl,
+        /// The decoder's cause.
+        source: io::Error,
+    },
     /// The body ended before its announced end.
     #[error("{url} ended after {received} bytes of {expected}")]
     Truncated {
@@ -330,6 +338,7 @@ impl Error {
                 handed_out: true,
                 ..
             }
+            | Self::Encoding { .. }
             | Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. } => Retry::Once,
@@ -363,6 +372,17 @@ impl Error {
         }
     }
 
+    /// Returns whether a server said when to come again.
+    pub(crate) fn asks_to_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                retry_after: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Returns the class of the failure.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -375,6 +395,7 @@ impl Error {
             | Self::Stalled { .. }
             | Self::Slow { .. }
             | Self::Changed { .. }
+            | Self::Encoding { .. }
             | Self::Truncated { .. }
             | Self::OutOfTime { .. } => Kind::Network,
             Self::AnnouncedSize { .. }
@@ -443,6 +464,7 @@ impl Error {
             | Self::Stalled { .. }
             | Self::Slow { .. }
             | Self::Changed { .. }
+            | Self::Encoding { .. }
             | Self::Truncated { .. }
             | Self::Unverifiable { .. }
             | Self::Archive { .. }

@@ -31,7 +31,7 @@ use signature::Checking;
 use slots::Slot;
 use sources::Sources;
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, SetOnce};
 
 /// Chunks between a socket and the job that places them. One is at most about 400 kB (what hyper reads at once).
 const PIPE_DEPTH: usize = 4;
@@ -98,8 +98,7 @@ pub async fn fetch(
     context: &Context,
     observer: &dyn Observer,
 ) -> Result<Vec<Staged>> {
-    let (expected, signature) = (OnceCell::new(), OnceCell::new());
-    let slot = OnceCell::new();
+    let (known, slot) = (SetOnce::new(), OnceCell::new());
     let attempts = Attempts::new(&context.retry, observer);
     let sources = Sources::new(&request.sources);
     let resumes = sources.are_several.then(|| RetryPolicy {
@@ -116,34 +115,67 @@ pub async fn fetch(
             context,
             observer,
             attempts: resumes.as_ref().unwrap_or(&attempts),
-            expected: &expected,
-            signature: &signature,
+            known: &known,
             slot: &slot,
         };
         attempt.run().boxed()
     };
-    attempts.run(|| sources.round(observer, attempt)).await
+    let transfer = attempts.run(|| sources.round(observer, attempt));
+    // Nobody's fault but its own: that this fails is no reason to try another source.
+    let find_out = async {
+        let found = Known::find_out(request, context, observer).await?;
+        // Nobody else sets it.
+        let _ = known.set(found);
+        Ok(())
+    };
+    let (staged, ()) = tokio::try_join!(transfer, find_out)?;
+    Ok(staged)
 }
 
-/// One try. What it learned or got hold of and can be used by the next one is kept in cells.
+/// What is known about the content from elsewhere than its sources. Holds for all attempts.
+struct Known {
+    expected: Expected,
+    signature: Option<Arc<DetachedSignature>>,
+}
+
+impl Known {
+    async fn find_out(
+        request: &Request,
+        context: &Context,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let signature = async {
+            match &request.signed {
+                Some(signed) => signed.signature(context, observer).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (expected, signature) = tokio::try_join!((request.expected)(), signature)?;
+        Ok(Self {
+            expected,
+            signature,
+        })
+    }
+}
+
+/// One try. What another one can use is kept outside of it.
 struct Attempt<'a> {
     request: &'a Request,
     source: &'a Source,
     context: &'a Context,
     observer: &'a dyn Observer,
     attempts: &'a Attempts<'a>,
-    expected: &'a OnceCell<Expected>,
-    signature: &'a OnceCell<Option<Arc<DetachedSignature>>>,
+    known: &'a SetOnce<Known>,
     slot: &'a OnceCell<Slot>,
 }
 
 impl Attempt<'_> {
     async fn run(self) -> Result<Vec<Staged>> {
-        let (body, expected, signature) = tokio::try_join!(
-            Download::open(&self.context.client, self.source, self.attempts),
-            self.expected.get_or_try_init(|| (self.request.expected)()),
-            self.signature.get_or_try_init(|| self.signature())
-        )?;
+        let body = Download::open(&self.context.client, self.source, self.attempts).await?;
+        let Known {
+            expected,
+            signature,
+        } = self.known.wait().await;
         let expected = &expected.and(body.promised(), body.url())?;
         expected.check_announced(body.url(), body.length(), body.cache_status())?;
         self.observer.on_event(&Event::Started {
@@ -178,16 +210,6 @@ impl Attempt<'_> {
             unpack: last_byte.elapsed(),
         }));
         Ok(staged)
-    }
-
-    async fn signature(&self) -> Result<Option<Arc<DetachedSignature>>> {
-        match &self.request.signed {
-            Some(signed) => signed
-                .signature(self.context, self.observer)
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
     }
 
     /// Returns the job that places content. It owns what it writes in: the staging area lives as long as anybody does,
@@ -275,12 +297,13 @@ impl Transfer<'_> {
         Ok(content)
     }
 
+    /// Whether so much has come that it cannot be right any more.
+    fn is_too_much(&self, verifier: &Verifier) -> bool {
+        let size = self.expected.size;
+        size.is_some_and(|size| verifier.received() > size)
+    }
+
     async fn pump(&mut self, verifier: &mut Verifier) -> Result<Moved> {
-        let too_much = |verifier: &Verifier| {
-            self.expected
-                .size
-                .is_some_and(|size| verifier.received() > size)
-        };
         while let Some(chunk) = self.body.next().await? {
             take(verifier, &chunk, self.observer);
             if let Some(checking) = &mut self.checking {
@@ -289,7 +312,7 @@ impl Transfer<'_> {
             if let Err(job) = self.placers.data(chunk).await {
                 return Ok(Moved::UntilRefusedBy(job));
             }
-            if too_much(verifier) {
+            if self.is_too_much(verifier) {
                 break;
             }
         }
@@ -306,7 +329,7 @@ impl Transfer<'_> {
         if refusal.kind() != Kind::Archive || *self.expected == Expected::default() {
             return refusal;
         }
-        loop {
+        while !self.is_too_much(&verifier) {
             match self.body.next().await {
                 Ok(Some(chunk)) => take(&mut verifier, &chunk, self.observer),
                 Ok(None) => break,

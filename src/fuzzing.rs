@@ -5,7 +5,7 @@ use crate::{
     Limits, Placing, Repack,
     archive::{self, Job},
     error::Result,
-    fs,
+    fs, http,
     stream::{BlockingReader, bridge::pipe},
 };
 use bytes::Bytes;
@@ -78,4 +78,10 @@ fn reader(content: &[u8]) -> BlockingReader {
     }
     let _ = feeder.end().now_or_never();
     reader
+}
+
+/// Parses the value of `Content-Range`: first byte, byte after the last, length of the whole.
+#[must_use]
+pub fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    http::fuzzing::content_range(text)
 }

@@ -87,9 +87,6 @@ pub(super) struct TaskArtifacts {
     /// Refuse archives with symbolic links that lead out of what is extracted
     #[arg(long)]
     pub(super) deny_external_symlinks: bool,
-    /// Transfers at once
-    #[arg(long, value_name = "N", help_heading = "Transfers", value_parser = positive::<usize>)]
-    pub(super) concurrency: Option<usize>,
     #[command(flatten)]
     pub(super) tuning: Tuning,
 }
@@ -98,6 +95,9 @@ pub(super) struct TaskArtifacts {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct Tuning {
+    /// Transfers at once
+    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
+    pub(super) concurrency: Option<usize>,
     /// Connections for one transfer, at most
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub(super) connections: Option<usize>,

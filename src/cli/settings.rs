@@ -27,8 +27,12 @@ impl Tunables {
         let time = |typed: Option<Duration>, variable, default| -> Result<Duration> {
             Ok(typed.or(milliseconds(variable)?).unwrap_or(default))
         };
+        let transfers = match typed.concurrency {
+            Some(typed) => typed,
+            None => number("FETCH_CONTENT_CONCURRENCY")?.unwrap_or(TRANSFERS),
+        };
         Ok(Self {
-            transfers: number("FETCH_CONTENT_CONCURRENCY")?.unwrap_or(TRANSFERS),
+            transfers,
             retry: RetryPolicy {
                 attempts: typed
                     .attempts
@@ -65,6 +69,7 @@ impl Tunables {
                     .connections
                     .or(number("FETCH_CONTENT_CONNECTIONS")?)
                     .unwrap_or(http.connections),
+                answers: transfers,
             },
             limits: limits()?,
         })

@@ -45,8 +45,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
             staging: Arc::new(Staging::inside(&dest)?),
             start,
         };
-        let transfers = args.concurrency.unwrap_or(tunables.transfers);
-        batch::run(items, Arc::new(context), transfers).await?;
+        batch::run(items, Arc::new(context), tunables.transfers).await?;
     }
     let elapsed = start.elapsed();
     ui.summary(elapsed);

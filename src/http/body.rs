@@ -40,6 +40,8 @@ pub struct Body {
     place: Option<Place>,
     chunks: BoxStream<'static, io::Result<Bytes>>,
     pace: Pace,
+    /// Where in the content it begins, in bytes.
+    start: u64,
     received: u64,
     promised: Expected,
 }
@@ -77,6 +79,7 @@ impl Body {
             chunks,
             pace: Pace::new(settings),
             promised,
+            start: 0,
             received: 0,
         }
     }
@@ -90,7 +93,10 @@ impl Body {
     ) -> Self {
         let url = SafeUrl::from(asked);
         let chunks = count_wire(response.bytes_stream(), url.clone(), start, Some(end));
-        Self::of_chunks(url, Some(end - start), chunks, settings)
+        Self {
+            start,
+            ..Self::of_chunks(url, Some(end - start), chunks, settings)
+        }
     }
 
     /// Takes over content that comes by other means than HTTP. Silence is noticed here, and errors that are an
@@ -108,6 +114,7 @@ impl Body {
             place: None,
             chunks,
             pace: Pace::new(settings),
+            start: 0,
             received: 0,
             promised: Expected::default(),
         }
@@ -146,6 +153,7 @@ impl Body {
             place: None,
             chunks,
             pace: Pace::new(&Settings::without_limits()),
+            start: 0,
             received: 0,
             promised: Expected::default(),
         })
@@ -189,6 +197,9 @@ impl Body {
         match tokio::time::timeout(self.pace.stall_timeout, self.chunks.try_next()).await {
             Ok(Ok(Some(chunk))) => {
                 self.received += chunk.len() as u64;
+                if self.length.is_some_and(|length| self.received > length) {
+                    return Err(self.too_long());
+                }
                 self.pace
                     .took(begin.elapsed(), chunk.len())
                     .map_err(|rate| Error::Slow {
@@ -199,13 +210,29 @@ impl Body {
                     })?;
                 Ok(Some(chunk))
             }
-            Ok(Ok(None)) => Ok(None),
+            Ok(Ok(None)) => match self.length {
+                Some(length) if self.received < length => Err(Error::Truncated {
+                    url: self.url.clone(),
+                    received: self.start + self.received,
+                    expected: self.start + length,
+                }),
+                _ => Ok(None),
+            },
             Ok(Err(err)) => Err(self.broken(err)),
             Err(_elapsed) => Err(Error::Stalled {
                 url: self.url.clone(),
                 after: self.pace.stall_timeout,
                 received: ByteSize(self.received),
             }),
+        }
+    }
+
+    /// No transport checks what a server says about a part, and a file may grow while it is read.
+    fn too_long(&self) -> Error {
+        Error::Http {
+            url: self.url.clone(),
+            transient: true,
+            source: io::Error::other("there is more than was announced"),
         }
     }
 
@@ -237,9 +264,8 @@ impl Body {
     fn broken(&self, err: io::Error) -> Error {
         match err.downcast::<Error>() {
             Ok(err) => err,
-            Err(source) => Error::Http {
+            Err(source) => Error::Encoding {
                 url: self.url.clone(),
-                transient: true,
                 source,
             },
         }

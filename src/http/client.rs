@@ -31,11 +31,8 @@ const MAX_REDIRECTS: usize = 10;
 /// What a server may send of one answer before it is read, over HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
 
-/// The same for all answers of one connection together.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-
 /// Parts of [`super::ahead::PART`] bytes that may be in memory before their turn: 32 MiB.
-const MAX_PARTS: usize = 8;
+const MAX_PARTS: usize = 16;
 
 /// Limits of a connection.
 #[derive(Clone, Debug)]
@@ -48,6 +45,8 @@ pub struct Settings {
     pub min_speed: u64,
     /// The most connections for one body.
     pub connections: usize,
+    /// How many answers may be open at once, read or not.
+    pub answers: usize,
 }
 
 impl Settings {
@@ -68,6 +67,7 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(60),
             min_speed: 1000,
             connections: 8,
+            answers: 16,
         }
     }
 }
@@ -115,6 +115,11 @@ impl Client {
         let tls = tls::client_config()?;
         let proxies = proxy::from_environment()?;
         let resolver = dns::Resolver::default();
+        // Answers that are not read for a while must not keep the others on their connection from being sent.
+        let window = u32::try_from(settings.answers + 2)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(STREAM_WINDOW)
+            .min(i32::MAX.unsigned_abs());
         let build = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -131,7 +136,7 @@ impl Client {
                 .connect_timeout(settings.connect_timeout)
                 .tcp_nodelay(true)
                 .http2_initial_stream_window_size(STREAM_WINDOW)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .http2_initial_connection_window_size(window)
                 .user_agent(concat!("fetch-content/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .map_err(|err| Error::usage(format!("cannot set up HTTP: {err}")))
@@ -183,6 +188,17 @@ impl Client {
         let Part { place, start, end } = part;
         if asked.url.scheme() == "ftp" {
             let body = ftp::open(asked, start, &self.settings, &self.resolver).await?;
+            let total = body.length().map(|rest| start + rest);
+            if total
+                .zip(place.total)
+                .is_some_and(|(now, then)| now != then)
+            {
+                return Err(Error::Changed {
+                    url: SafeUrl::from(&asked.url),
+                    offset: start,
+                    problem: "it has another size now".into(),
+                });
+            }
             return Ok((asked.clone(), body));
         }
         let last = end.map_or_else(String::new, |end| (end - 1).to_string());
@@ -227,7 +243,7 @@ impl Client {
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
         let response = self.send(url, request).await?;
         if !response.status().is_success() {
-            return Err(self.refusal(address, response).await);
+            return Err(refusal(url, response, address.handed_out).await);
         }
         Ok(Body::whole(url, address.clone(), response, &self.settings))
     }
@@ -259,13 +275,13 @@ impl Client {
             if let Some(next) = self.detour(&here, &response).await? {
                 check_followable(&here.url, &next.url)?;
                 here = next;
-            } else if response.status().is_success() {
+            } else if is_content(response.status(), conditions.contains_key(RANGE)) {
                 return Ok((here, response));
             } else if is_redirect(response.status()) {
                 let target = redirect_target(&here.url, &response)?;
                 here = here.redirected(target);
             } else {
-                return Err(self.refusal(&here, response).await);
+                return Err(refusal(&here.url, response, here.handed_out).await);
             }
         }
         Err(Error::Redirect {
@@ -298,11 +314,6 @@ impl Client {
             }),
         }
     }
-
-    async fn refusal(&self, address: &Address, response: Response) -> Error {
-        let patience = self.settings.stall_timeout;
-        refusal(&address.url, response, address.handed_out, patience).await
-    }
 }
 
 /// Returns what every request has, and what belongs to the address.
@@ -322,6 +333,15 @@ fn headers(method: &Method, address: &Address) -> Result<HeaderMap> {
         map.insert(AUTHORIZATION, value);
     }
     Ok(map)
+}
+
+/// Tells whether a body is what was asked for. There are others that are a success, such as 204, which is no content.
+fn is_content(status: StatusCode, asked_for_part: bool) -> bool {
+    match status.as_u16() {
+        200 | 203 => true,
+        206 => asked_for_part,
+        _ => false,
+    }
 }
 
 fn is_redirect(status: StatusCode) -> bool {

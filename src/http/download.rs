@@ -8,16 +8,23 @@ use crate::{
     error::{Error, Result},
     http::{
         Attempts, Body, Client, Source,
-        ahead::{Ahead, Arriving, PART, WINDOW},
+        ahead::{Ahead, Arriving, PART},
         part::{Ask, Divisible},
+        pilot::{Pilot, WINDOW},
     },
     observe::Event,
     safe_url::SafeUrl,
     verify::Expected,
 };
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+
+/// A silence after which another connection is asked for what one does not bring, while others bring much.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// The most that must have arrived after a failure for it to be left behind, in bytes.
+const PROGRESS: u64 = 1 << 20;
 
 /// The body of one source, resumed where it breaks.
 pub struct Download<'a> {
@@ -30,8 +37,9 @@ pub struct Download<'a> {
     content: Option<Arc<Divisible>>,
     offset: u64,
     ahead: Ahead,
+    pilot: Pilot,
     attempts: &'a Attempts<'a>,
-    /// Where the last failure was, until it is left behind.
+    /// Where the first failure in a row was, until it is left behind.
     broken_at: Option<u64>,
     /// Where a connection was replaced because it was silent.
     replaced_at: Option<u64>,
@@ -75,12 +83,13 @@ impl<'a> Download<'a> {
         };
         let parallel = content
             .as_ref()
-            .is_some_and(|content| content.place.offers_ranges);
+            .is_some_and(|content| content.place.offers_ranges && attempts.trust_parts());
         let connections = if parallel {
             client.settings().connections
         } else {
             1
         };
+        let broken_at = content.is_some().then_some(0);
         Ok(Self {
             url: body.url().clone(),
             length: body.length(),
@@ -92,9 +101,11 @@ impl<'a> Download<'a> {
             },
             content,
             offset: 0,
-            ahead: Ahead::new(connections),
+            ahead: Ahead::default(),
+            pilot: Pilot::new(connections),
             attempts,
-            broken_at: None,
+            // What failed before is left behind like a break.
+            broken_at,
             replaced_at: None,
         })
     }
@@ -139,17 +150,20 @@ impl<'a> Download<'a> {
             }
             match self.step().await {
                 Step::Chunk(chunk) => return Ok(Some(self.deliver(chunk))),
-                Step::End if self.ahead.start() == Some(self.offset) => {}
-                Step::End if self.length.is_none_or(|length| length <= self.offset) => {
+                Step::End if self.length.is_none_or(|length| length == self.offset) => {
                     return Ok(None);
                 }
-                Step::End => self.reopen(Ask::Location).await?,
-                Step::Broken(cause) => self.go_on(cause).await?,
-                Step::Outrun => {
-                    self.replaced_at = Some(self.offset);
+                Step::End if self.ahead.start() == Some(self.offset) => {}
+                Step::End => {
                     if let Err(cause) = self.reopen(Ask::Location).await {
                         self.go_on(cause).await?;
                     }
+                }
+                Step::Broken(cause) => self.go_on(cause).await?,
+                Step::Outrun => {
+                    self.replaced_at = Some(self.offset);
+                    // It is only silent: without another one it may still go on.
+                    let _ = self.reopen(Ask::Location).await;
                 }
             }
         }
@@ -177,44 +191,52 @@ impl<'a> Download<'a> {
                     Err(cause) => Step::Broken(cause),
                 },
                 () = tokio::time::sleep(WINDOW), if self.content.is_some() => {
-                    self.ahead.waited(waiting.elapsed());
+                    self.pilot.waited(waiting.elapsed());
                     waiting = Instant::now();
                     if let (Some(total), Some(content)) = (self.length, &self.content) {
-                        self.ahead.tend(content, total, behind_lead);
+                        tend(&mut self.pilot, &mut self.ahead, content, behind_lead, total);
                     }
-                    let brought = self.ahead.total_arrived() - before;
-                    if self.replaced_at != Some(self.offset) && Ahead::outruns(begin.elapsed(), brought) {
+                    // Not necessarily the fault of the one that is silent, if the others bring little, too.
+                    let outrun = begin.elapsed() >= SILENCE
+                        && self.ahead.total_arrived() - before >= PART / 2;
+                    if outrun && self.replaced_at != Some(self.offset) {
                         break Step::Outrun;
                     }
                 }
             }
         };
-        self.ahead.waited(waiting.elapsed());
+        self.pilot.waited(waiting.elapsed());
         step
     }
 
-    /// Takes a chunk into account. A connection that goes on to the end of all is cut off where the first part begins.
+    /// Takes a chunk into account. A connection that goes on to the end of all is cut off where a part can take over.
     fn deliver(&mut self, mut chunk: Bytes) -> Bytes {
         if let Lead::Body { end, .. } = self.lead {
-            self.ahead.arrived(chunk.len());
-            let start = self.ahead.start().filter(|_| end.is_none());
-            if let Some(ours) = start.and_then(|start| usize::try_from(start - self.offset).ok())
-                && ours <= chunk.len()
-                && self.ahead.is_ready()
+            self.ahead.add_arrived(chunk.len());
+            let reached = self.offset + chunk.len() as u64;
+            if end.is_none()
+                && let Some(start) = self.ahead.start_of_ready(reached)
+                && let Ok(ours) = usize::try_from(start - self.offset)
             {
                 chunk.truncate(ours);
             }
         }
         self.offset += chunk.len() as u64;
         if let Some(broken_at) = self.broken_at
-            && self.offset - broken_at >= self.length.map_or(64 << 10, |length| length / 100)
+            && self.offset - broken_at >= PROGRESS.min(self.length.unwrap_or(u64::MAX) / 100)
         {
             self.broken_at = None;
             self.attempts.progress();
         }
         let behind_lead = self.behind_lead();
         if let (Some(total), Some(content)) = (self.length, &self.content) {
-            self.ahead.tend(content, total, behind_lead);
+            tend(
+                &mut self.pilot,
+                &mut self.ahead,
+                content,
+                behind_lead,
+                total,
+            );
         }
         chunk
     }
@@ -233,18 +255,20 @@ impl<'a> Download<'a> {
         if self.content.is_none() || self.offset == 0 {
             return Err(cause);
         }
-        self.broken_at = Some(self.offset);
-        self.ahead.slow_down();
+        self.broken_at.get_or_insert(self.offset);
         if matches!(self.lead, Lead::Part(_)) {
-            // What it was asked for may have expired, or there were too many connections.
-            match self.reopen(Ask::Source).await {
-                Ok(()) => return Ok(()),
-                Err(err) => cause = err,
+            self.pilot.back_off();
+            // Perhaps there were too many connections. One was enough before.
+            if !cause.asks_to_wait() {
+                match self.reopen_anywhere().await {
+                    Ok(()) => return Ok(()),
+                    Err(err) => cause = err,
+                }
             }
         }
         while !matches!(cause, Error::Changed { .. }) {
             self.attempts.again(cause).await?;
-            match self.reopen(Ask::Source).await {
+            match self.reopen_anywhere().await {
                 Ok(()) => {
                     let offset = self.offset;
                     self.attempts
@@ -255,7 +279,19 @@ impl<'a> Download<'a> {
                 Err(err) => cause = err,
             }
         }
+        // Perhaps those who answer do not agree with each other about what is the same.
+        self.attempts.distrust_parts();
         Err(cause)
+    }
+
+    /// Goes on at the place that has sent the content so far; if that does not work any more, where the source leads now.
+    async fn reopen_anywhere(&mut self) -> Result<()> {
+        let handed_out = |content: &Arc<Divisible>| content.place.location.handed_out;
+        if self.content.as_ref().is_some_and(handed_out) && self.reopen(Ask::Location).await.is_ok()
+        {
+            return Ok(());
+        }
+        self.reopen(Ask::Source).await
     }
 
     /// Replaces the connection that is read by one that begins at the next byte.
@@ -275,5 +311,14 @@ impl<'a> Download<'a> {
             end,
         };
         Ok(())
+    }
+}
+
+/// Sees to it that there are as many connections as there should be.
+fn tend(pilot: &mut Pilot, ahead: &mut Ahead, content: &Arc<Divisible>, next: u64, total: u64) {
+    pilot.judge(ahead.total_arrived(), total, ahead.has_begun());
+    // One that has failed is got over when its turn comes.
+    if pilot.goal() > 1 && !ahead.has_failed() && !ahead.fill(content, pilot.goal(), next, total) {
+        pilot.found_no_room();
     }
 }

@@ -20,6 +20,13 @@ pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
 }
 
+/// Tells whether the bytes on their way are not those of the content. The object service labels its content `identity`.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Decodes a body on its way, in chunks of `chunk` bytes. No bytes at all are an empty content, as for Python: that is
 /// how some storage sends empty files.
 pub(super) fn gunzip(wire: Chunks, chunk: usize) -> Chunks {

@@ -12,6 +12,7 @@ mod encoding;
 mod ftp;
 mod header;
 mod part;
+mod pilot;
 mod proxy;
 mod refusal;
 mod retry;
@@ -24,3 +25,14 @@ pub use client::{Client, Settings, Source};
 pub use download::Download;
 pub use header::Header;
 pub use retry::{Attempts, RetryPolicy};
+
+/// For fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::content_range::ContentRange;
+
+    pub(crate) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+        let ContentRange { start, end, total } = ContentRange::parse(text)?;
+        Some((start, end, total))
+    }
+}

@@ -2,13 +2,11 @@
 
 use crate::{
     error::Result,
-    http::{Address, Body, Client, content_range::ContentRange},
+    http::{Address, Body, Client, content_range::ContentRange, encoding},
 };
 use reqwest::{
     Response, StatusCode,
-    header::{
-        ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
-    },
+    header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED},
 };
 
 /// What it takes to ask for a part of the same content: where it is, and how to tell that it has not changed.
@@ -25,11 +23,16 @@ pub(super) struct Place {
 }
 
 impl Place {
+    fn has_tag(&self) -> bool {
+        let tag = self.validator.as_ref();
+        tag.is_some_and(|tag| tag.as_bytes().starts_with(b"\""))
+    }
+
     /// Reads an answer. There is no place in content that is encoded on the way: a range would be one of the encoded
     /// bytes, and nothing says that they are the same next time.
     pub(super) fn of(location: Address, response: &Response) -> Option<Self> {
         let headers = response.headers();
-        if headers.contains_key(CONTENT_ENCODING) {
+        if encoding::is_encoded(headers) {
             return None;
         }
         Some(Self {
@@ -104,13 +107,16 @@ pub(super) fn check_part(
 ) -> std::result::Result<ContentRange, String> {
     let headers = response.headers();
     let same = validator(headers).map(|now| Some(now) == place.validator.as_ref());
-    match (response.status(), same) {
+    let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+    match (partial, same) {
         (_, Some(false)) => return Err("it has changed".into()),
-        (StatusCode::PARTIAL_CONTENT, _) => {}
+        (true, Some(true)) => {}
+        // A tag that was there must be there again (RFC 9110, section 15.3.7); a date need not.
+        (true, None) if !place.has_tag() => {}
         (_, Some(true)) => return Err("the server sends the whole again".into()),
         (_, None) => return Err("the server does not say whether it has changed".into()),
     }
-    if headers.contains_key(CONTENT_ENCODING) {
+    if encoding::is_encoded(headers) {
         return Err("it is encoded now".into());
     }
     let range = headers

@@ -11,17 +11,14 @@ use url::Url;
 /// How much of an error's body is read for its message, in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Turns an answer into an error with the human part of its body, for which it waits at most `patience`. `handed_out` is
-/// whether another answer had named `url`.
-pub(super) async fn refusal(
-    url: &Url,
-    response: Response,
-    handed_out: bool,
-    patience: Duration,
-) -> Error {
+/// How long a message is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Turns an answer into an error with the human part of its body. `handed_out` is whether another answer had named `url`.
+pub(super) async fn refusal(url: &Url, response: Response, handed_out: bool) -> Error {
     let status = response.status();
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let answer = tokio::time::timeout(patience, read_some(response))
+    let answer = tokio::time::timeout(PATIENCE, read_some(response))
         .await
         .unwrap_or_default();
     Error::Status {

@@ -6,7 +6,10 @@ use crate::{
     observe::{Event, Observer},
 };
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -71,6 +74,7 @@ pub struct Attempts<'a> {
     observer: &'a dyn Observer,
     start: Instant,
     spent: Mutex<Spent>,
+    distrust_parts: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,7 +87,8 @@ struct Spent {
     since: Option<Instant>,
     /// Attempts that ended, so that the next had to start from nothing.
     lost: u32,
-    /// Failures that [`Retry::Once`] is meant for.
+    /// Failures that [`Retry::Once`] is meant for: refusals of a server, and wrong content.
+    refusals: u32,
     doubts: u32,
 }
 
@@ -95,6 +100,7 @@ impl<'a> Attempts<'a> {
             observer,
             start: Instant::now(),
             spent: Mutex::default(),
+            distrust_parts: AtomicBool::new(false),
         }
     }
 
@@ -123,6 +129,16 @@ impl<'a> Attempts<'a> {
         (spent.in_a_row, spent.since) = (0, None);
     }
 
+    /// Whether to ask for parts of the same content over several connections.
+    pub(super) fn trust_parts(&self) -> bool {
+        !self.distrust_parts.load(Ordering::Relaxed)
+    }
+
+    /// Takes notice that parts did not fit together.
+    pub(super) fn distrust_parts(&self) {
+        self.distrust_parts.store(true, Ordering::Relaxed);
+    }
+
     /// Returns who watches.
     pub(super) fn observer(&self) -> &'a dyn Observer {
         self.observer
@@ -141,8 +157,12 @@ impl<'a> Attempts<'a> {
             let again = match cause.retry() {
                 Retry::Soon => true,
                 Retry::Once => {
-                    spent.doubts += 1;
-                    spent.doubts < 2
+                    let count = match cause {
+                        Error::Status { .. } => &mut spent.refusals,
+                        _ => &mut spent.doubts,
+                    };
+                    *count += 1;
+                    *count < 2
                 }
                 Retry::Never => false,
             };

@@ -113,25 +113,89 @@ fn an_archive_is_unpacked_through_a_break() {
 }
 
 #[test]
-fn a_storage_url_is_asked_for_anew() {
-    // What a redirect led to may have expired: the second request goes to the API, which leads elsewhere.
+fn whoever_has_sent_the_beginning_is_asked_for_the_rest() {
+    // A redirector may lead elsewhere next time, where another file of that name is.
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let content = noise(SIZE, 4);
-    server.serve_in_turn(
-        "/a",
-        [
-            Reply::redirect(303, server.url("/old?sig=1")),
-            Reply::redirect(303, server.url("/new?sig=2")),
-        ],
-    );
-    server.serve(
-        "/old?sig=1",
-        Reply::ranged(&content, "one").cut_after(500_000),
-    );
-    server.serve("/new?sig=2", Reply::ranged(&content, "one"));
+    let whole = || Reply::ranged(&content, "one");
+    server.serve("/a", Reply::redirect(302, server.url("/mirror")));
+    server.serve_in_turn("/mirror", [whole().cut_after(500_000), whole()]);
     get(&sandbox, &server, &content).run().expect_code(0);
-    assert_eq!(server.paths(), ["/a", "/old?sig=1", "/a", "/new?sig=2"]);
-    assert_eq!(ranges(&server)[3], Some(from(500_000)));
+    assert_eq!(server.paths(), ["/a", "/mirror", "/mirror"]);
+}
+
+#[test]
+fn a_storage_url_that_has_expired_is_asked_for_anew() {
+    for refusal in [400, 403, 404, 503] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let content = noise(SIZE, 4);
+        server.serve_in_turn(
+            "/a",
+            [
+                Reply::redirect(303, server.url("/old?sig=1")),
+                Reply::redirect(303, server.url("/new?sig=2")),
+            ],
+        );
+        let whole = || Reply::ranged(&content, "one");
+        server.serve_in_turn(
+            "/old?sig=1",
+            [whole().cut_after(500_000), Reply::status(refusal)],
+        );
+        server.serve("/new?sig=2", whole());
+        get(&sandbox, &server, &content).run().expect_code(0);
+        assert_eq!(
+            server.paths(),
+            ["/a", "/old?sig=1", "/old?sig=1", "/a", "/new?sig=2"]
+        );
+        assert_eq!(ranges(&server)[4], Some(from(500_000)));
+    }
+}
+
+#[test]
+fn a_part_is_as_long_as_it_says() {
+    // Chunked, so that no transport tells; the whole has the right length in the end, and wrong bytes.
+    let content = noise(SIZE, 17);
+    let part = |to: usize| {
+        Reply::with_status(206, &content[400_000..to])
+            .header("ETag", "\"one\"")
+            .header("Content-Range", "bytes 400000-999999/1000000")
+            .chunked()
+    };
+    let mut longer = content.clone();
+    longer.extend_from_slice(b"more");
+    let too_long = Reply::with_status(206, &longer[400_000..])
+        .header("ETag", "\"one\"")
+        .header("Content-Range", "bytes 400000-999999/1000000")
+        .chunked();
+    for second in [part(400_000), part(700_000), too_long] {
+        let server = Server::start();
+        let whole = Reply::ranged(&content, "one");
+        expect_content(
+            &server,
+            &content,
+            [whole.clone().cut_after(400_000), second, whole],
+        );
+        assert!(
+            (3..=4).contains(&server.count("/a")),
+            "{:?}",
+            ranges(&server)
+        );
+    }
+}
+
+#[test]
+fn many_small_steps_are_progress() {
+    // A balancer that cuts each connection after a little; none of them brings a hundredth.
+    let content = noise(SIZE, 18);
+    let server = Server::start();
+    let cut = || Reply::ranged(&content, "one").cut_after(SIZE / 125);
+    expect_content(
+        &server,
+        &content,
+        (0..124)
+            .map(|_| cut())
+            .chain([Reply::ranged(&content, "one")]),
+    );
 }
 
 #[test]
@@ -190,6 +254,7 @@ fn what_cannot_be_gone_on_with_starts_over() {
         ),
         (
             Reply::with_status(206, &content[400_000..])
+                .header("ETag", "\"one\"")
                 .header("Content-Range", "bytes 400000-999999/1000001"),
             "the server sends bytes 400000 to 1000000 of 1000001, not",
         ),
