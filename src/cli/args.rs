@@ -168,7 +168,7 @@ Environment:
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]
-  FETCH_CONTENT_CONNECTIONS             connections for one transfer, at most [8]
+  FETCH_CONTENT_CONNECTIONS             connections for one transfer, at most [16]
   FETCH_CONTENT_ATTEMPTS                attempts in a row that bring nothing [14]
   FETCH_CONTENT_RETRY_BASE_MS           longest first pause, doubled with every retry [1000]
   FETCH_CONTENT_RETRY_MAX_MS            longest pause [60000]

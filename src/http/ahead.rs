@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 /// The size of a part in bytes. At 30 MB/s it takes 70 ms, beside which the 40 ms until a distant server begins to
-/// answer are tolerable. There is room for twice as many parts as there are connections, so that none of them has to wait
-/// for its turn; larger parts would need more memory for that.
+/// answer are tolerable. There is room for more parts than one transfer has connections, so that these need not wait
+/// for the turn of what they brought; larger parts would need more memory for that.
 pub(super) const PART: u64 = 2 << 20;
 
 /// A part on its way, on a task of its own, or waiting for its turn.

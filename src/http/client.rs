@@ -31,8 +31,8 @@ const MAX_REDIRECTS: usize = 10;
 /// What a server may send of one answer before it is read, over HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
 
-/// Parts of [`super::ahead::PART`] bytes that may be in memory before their turn: 32 MiB.
-const MAX_PARTS: usize = 16;
+/// Parts of [`super::ahead::PART`] bytes that may be in memory before their turn: 48 MiB.
+const MAX_PARTS: usize = 24;
 
 /// Limits of a connection.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
             min_speed: 1000,
-            connections: 8,
+            connections: 16,
             answers: 16,
         }
     }

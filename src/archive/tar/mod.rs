@@ -29,7 +29,7 @@ pub(super) fn extract(source: impl BufRead, job: &Job, writers: usize) -> Result
             tree: Tree::open(&job.directory)?,
             behind: WriteBehind::start(scope, &job.directory, writers)?,
             limits: &job.limits,
-            kept_mode_bits: 0o777 & !umask().bits(),
+            kept_mode_bits: kept_mode_bits(),
             links: HashSet::new(),
             names_kept: 0,
             stripped: None,
@@ -53,12 +53,21 @@ struct Extractor<'a> {
     tree: Tree,
     behind: WriteBehind,
     limits: &'a Limits,
-    /// GNU tar's rule for everybody but root, who would get all of them.
     kept_mode_bits: u32,
     links: HashSet<RelPath>,
     /// Bytes of the names of directories and links, which are remembered to the end.
     names_kept: u64,
     stripped: Option<String>,
+}
+
+/// Returns which permission bits of an archive are kept, by GNU tar's rule: root gets them all, others what their umask
+/// leaves.
+fn kept_mode_bits() -> u32 {
+    if rustix::process::geteuid().is_root() {
+        0o777
+    } else {
+        0o777 & !umask().bits()
+    }
 }
 
 impl Extractor<'_> {
