@@ -18,6 +18,7 @@ mod faults;
 mod ftp;
 mod hostile;
 mod hostile_zip;
+mod http2;
 mod limits;
 mod mirrors;
 mod names;
