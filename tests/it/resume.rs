@@ -153,7 +153,7 @@ fn a_storage_url_that_has_expired_is_asked_for_anew() {
 
 #[test]
 fn a_part_is_as_long_as_it_says() {
-    // Chunked, so that no transport tells; the whole has the right length in the end, and wrong bytes.
+    // Chunked, so that no transport tells.
     let content = noise(SIZE, 17);
     let part = |to: usize| {
         Reply::with_status(206, &content[400_000..to])
@@ -167,19 +167,41 @@ fn a_part_is_as_long_as_it_says() {
         .header("ETag", "\"one\"")
         .header("Content-Range", "bytes 400000-999999/1000000")
         .chunked();
+    // As an artifact: nothing but the parts says what is right.
+    let path = artifact(TASK_A, "public/a");
+    let fetches = json!([{"task": TASK_A, "artifact": "public/a", "extract": false}]);
     for second in [part(400_000), part(700_000), too_long] {
-        let server = Server::start();
+        let (sandbox, server) = (Sandbox::new(), Server::start());
         let whole = Reply::ranged(&content, "one");
-        expect_content(
-            &server,
-            &content,
-            [whole.clone().cut_after(400_000), second, whole],
-        );
-        assert!(
-            (3..=4).contains(&server.count("/a")),
-            "{:?}",
-            ranges(&server)
-        );
+        server.serve_in_turn(&path, [whole.clone().cut_after(400_000), second, whole]);
+        let run = sandbox.task_artifacts(&server, &fetches).run();
+        let outcome = run.expect_code(0);
+        assert!(sandbox.read("fetches/a") == content, "{outcome:?}");
+        assert!(server.count(&path) <= 4, "{:?}", ranges(&server));
+    }
+}
+
+#[test]
+fn servers_that_do_not_send_what_they_say_are_given_up() {
+    let content = noise(SIZE, 17);
+    let mut longer = content.clone();
+    longer.extend_from_slice(b"more");
+    for (sent, words) in [
+        (&content[..0], "ended after 400000 bytes of 1000000"),
+        (&longer[400_000..], "there is more than was announced"),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let lie = Reply::with_status(206, sent)
+            .header("ETag", "\"one\"")
+            .header("Content-Range", "bytes 400000-999999/1000000")
+            .chunked();
+        let whole = Reply::ranged(&content, "one");
+        server.serve_in_turn("/a", [whole.cut_after(400_000), lie]);
+        let outcome = get(&sandbox, &server, &content)
+            .run()
+            .expect_code(3)
+            .expect_stderr(&[words]);
+        assert!(server.count("/a") < 20, "{outcome:?}");
     }
 }
 
@@ -243,6 +265,12 @@ fn what_cannot_be_gone_on_with_starts_over() {
             "the server does not say whether it has changed",
         ),
         (Reply::ranged(&content, "two"), "it has changed"),
+        (
+            Reply::with_status(206, &content[400_000..])
+                .header("ETag", "\"two\"")
+                .header("Content-Range", "bytes 400000-999999/1000000"),
+            "it has changed",
+        ),
         (whole().refusing_ranges(), "it is shorter now"),
         (
             whole().shifting_ranges(1),
