@@ -9,7 +9,7 @@ use crate::{
     rel_path::RelPath,
     stream::bridge::run_blocking,
 };
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// One thing of a list, which may be wanted in several places.
@@ -18,6 +18,8 @@ pub struct Item {
     pub request: Request,
     /// Where it goes: for each of the request's placings the position in the list, and the path below the destination.
     pub places: Vec<(usize, RelPath)>,
+    /// Its size in bytes, if that is known beforehand.
+    pub size: Option<u64>,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
 }
@@ -29,8 +31,10 @@ pub struct Item {
 ///
 /// # Cancel safety
 /// When dropped, transfers end at once; jobs that write end at their next chunk and remove what they made.
-pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
+pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
     let turns = Arc::new(Semaphore::new(transfers.min(Semaphore::MAX_PERMITS)));
+    // What takes longest must not begin last.
+    items.sort_by_key(|item| Reverse(item.size));
     let mut running = JoinSet::new();
     let mut placed: Vec<Placed> = Vec::new();
     for item in items {
@@ -45,6 +49,7 @@ pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> R
                 request: Request { name, .. },
                 places,
                 observer,
+                ..
             } = item;
             let staged = match staged {
                 Ok(staged) => staged,

@@ -190,6 +190,7 @@ fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
     Ok(Item {
         request,
         places: Vec::new(),
+        size: entry.size,
         observer,
     })
 }

@@ -157,12 +157,12 @@ fn a_name_server_that_fails_is_asked_again() {
     let _names = NameServer::start(Answers::Failure, OUTAGE);
     let outcome = sandbox
         .static_url("x", &url("server.example", &server), "a")
-        .env("FETCH_CONTENT_ATTEMPTS", "1000")
-        .env("FETCH_CONTENT_RETRY_MAX_MS", "200")
+        .env_remove("FETCH_CONTENT_ATTEMPTS")
+        .env_remove("FETCH_CONTENT_RETRY_BASE_MS")
         .run()
         .expect_code(0)
         .expect_stderr(&["cannot resolve server.example: Temporary failure in name resolution"])
-        .expect_within(OUTAGE + Duration::from_secs(2));
+        .expect_within(OUTAGE * 2 + Duration::from_millis(500));
     assert!(outcome.elapsed > OUTAGE / 2, "{outcome:?}");
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::{Value, json};
 
 use crate::support::archives::{
-    MTIME, bz2, dir, file, gz, hard_link, sha256_hex, symlink, tar_of, xz, zip_of, zst,
+    MTIME, bz2, dir, file, gz, hard_link, noise, sha256_hex, symlink, tar_of, xz, zip_of, zst,
 };
 use crate::support::sandbox::{
     Outcome, Sandbox, TASK_A, TASK_B, artifact, chain_of_trust, vouching_for,
@@ -961,4 +961,24 @@ fn an_artifact_listed_twice_is_verified_for_each_entry() {
         .run()
         .expect_code(4);
     sandbox.assert_empty(&outcome);
+}
+
+#[test]
+fn what_is_known_to_be_large_begins_first() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let large = noise(1_000_000, 5);
+    server.serve(&artifact(TASK_A, "public/large"), Reply::ok(&large));
+    let mut fetches: Vec<Value> = Vec::new();
+    for number in 0..5 {
+        let name = format!("public/small{number}");
+        server.serve(&artifact(TASK_A, &name), Reply::ok("x"));
+        fetches.push(json!({"task": TASK_A, "artifact": name}));
+    }
+    fetches.push(json!({"task": TASK_A, "artifact": "public/large", "size": large.len()}));
+    sandbox
+        .task_artifacts(&server, &Value::Array(fetches))
+        .args(["--concurrency", "1"])
+        .run()
+        .expect_code(0);
+    assert_eq!(server.paths()[0], artifact(TASK_A, "public/large"));
 }
