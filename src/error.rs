@@ -112,7 +112,7 @@ pub enum Error {
         url: SafeUrl,
         /// What arrived, in bytes.
         received: u64,
-        /// What `Content-Length` announced, in bytes.
+        /// Where it was announced to end, in bytes.
         expected: u64,
     },
     /// The announced length is not the expected size. The wording is the Python tool's.
@@ -224,7 +224,7 @@ pub enum Error {
     /// Retrying did not help.
     #[error("gave up after {attempts} attempts in {elapsed:.1?}")]
     GaveUp {
-        /// Requests made.
+        /// How many failed.
         attempts: u32,
         /// Since the first.
         elapsed: Duration,
@@ -259,7 +259,7 @@ pub(crate) fn chain(err: &dyn std::error::Error) -> String {
 pub enum Retry {
     /// The cause may pass: try until the budget is used up.
     Soon,
-    /// A stale cache or an expired URL may be the cause: try once more, from zero.
+    /// A stale cache or an expired URL may be the cause: try once more.
     Once,
     /// Nothing changes by asking again.
     Never,
@@ -372,15 +372,12 @@ impl Error {
         }
     }
 
-    /// Returns whether a server said when to come again.
-    pub(crate) fn asks_to_wait(&self) -> bool {
-        matches!(
-            self,
-            Self::Status {
-                retry_after: Some(_),
-                ..
-            }
-        )
+    /// Returns how long a server asked to wait before the next request.
+    pub(crate) fn asked_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// Returns the class of the failure.

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     http::{
         Address, Answer, Body, Header, dns, ftp,
-        part::{Ask, Part, check_part},
+        part::{Ask, Part},
         proxy,
         refusal::refusal,
         tls,
@@ -227,7 +227,7 @@ impl Client {
             }
             Err(err) => return Err(err),
         };
-        let range = check_part(&response, place, start, end).map_err(changed)?;
+        let range = part.check(&response).map_err(changed)?;
         let body = Body::part(&asked.url, range, response, &self.settings);
         Ok((location, body))
     }

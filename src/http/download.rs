@@ -259,7 +259,7 @@ impl<'a> Download<'a> {
         if matches!(self.lead, Lead::Part(_)) {
             self.pilot.back_off();
             // Perhaps there were too many connections. One was enough before.
-            if !cause.asks_to_wait() {
+            if cause.asked_wait().is_none() {
                 match self.reopen_anywhere().await {
                     Ok(()) => return Ok(()),
                     Err(err) => cause = err,

@@ -5,7 +5,10 @@
 
 use crate::{
     error::{Error, Result},
-    http::{Address, Body, Settings, dns::Resolver, part::Place, transport::connect_timed_out},
+    http::{
+        Address, Body, Settings, dns::Resolver, part::Place, refusal::shown,
+        transport::connect_timed_out,
+    },
     safe_url::SafeUrl,
     size::ByteSize,
 };
@@ -377,11 +380,7 @@ fn text(reply: &Response) -> String {
     let line = text.trim_end().lines().next_back().unwrap_or_default();
     let words = line.get(4..).unwrap_or(line).trim();
     let words: String = words.chars().take(200).collect();
-    words
-        .escape_debug()
-        .to_string()
-        .replace("\\\"", "\"")
-        .replace("\\'", "'")
+    shown(&words)
 }
 
 #[cfg(test)]

@@ -55,11 +55,47 @@ fn validator(headers: &HeaderMap) -> Option<&HeaderValue> {
 }
 
 /// Which bytes of some content to ask for.
+#[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     pub(super) place: &'a Place,
     pub(super) start: u64,
     /// Exclusive; to the end if there is none.
     pub(super) end: Option<u64>,
+}
+
+impl Part<'_> {
+    /// Returns which bytes an answer holds, if they are just these of the same content; else what is wrong with it.
+    pub(super) fn check(&self, response: &Response) -> std::result::Result<ContentRange, String> {
+        let headers = response.headers();
+        let same = validator(headers).map(|now| Some(now) == self.place.validator.as_ref());
+        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        match (partial, same) {
+            (_, Some(false)) => return Err("it has changed".into()),
+            (true, Some(true)) => {}
+            // A tag that was there must be there again (RFC 9110, section 15.3.7); a date need not.
+            (true, None) if !self.place.has_tag() => {}
+            (_, Some(true)) => return Err("the server sends the whole again".into()),
+            (_, None) => return Err("the server does not say whether it has changed".into()),
+        }
+        if encoding::is_encoded(headers) {
+            return Err("it is encoded now".into());
+        }
+        let range = headers
+            .get(CONTENT_RANGE)
+            .and_then(|value| ContentRange::parse(value.to_str().ok()?))
+            .ok_or("the server does not say which part it sends")?;
+        let total = self.place.total.or(range.total);
+        let expected = ContentRange {
+            start: self.start,
+            end: self.end.or(total).unwrap_or(range.end),
+            total: range.total.and(total),
+        };
+        if range == expected {
+            Ok(range)
+        } else {
+            Err(format!("the server sends {range}, not {expected}"))
+        }
+    }
 }
 
 /// Whom to ask for a part.
@@ -94,44 +130,5 @@ impl Divisible {
             Ask::Source => self.client.get_part(&self.source, part, ask).await,
             Ask::Location => self.client.get_part(&place.location, part, ask).await,
         }
-    }
-}
-
-/// Returns which bytes an answer holds, if they are those from `start` to `end` of the content at `place`; else what is
-/// wrong with it.
-pub(super) fn check_part(
-    response: &Response,
-    place: &Place,
-    start: u64,
-    end: Option<u64>,
-) -> std::result::Result<ContentRange, String> {
-    let headers = response.headers();
-    let same = validator(headers).map(|now| Some(now) == place.validator.as_ref());
-    let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-    match (partial, same) {
-        (_, Some(false)) => return Err("it has changed".into()),
-        (true, Some(true)) => {}
-        // A tag that was there must be there again (RFC 9110, section 15.3.7); a date need not.
-        (true, None) if !place.has_tag() => {}
-        (_, Some(true)) => return Err("the server sends the whole again".into()),
-        (_, None) => return Err("the server does not say whether it has changed".into()),
-    }
-    if encoding::is_encoded(headers) {
-        return Err("it is encoded now".into());
-    }
-    let range = headers
-        .get(CONTENT_RANGE)
-        .and_then(|value| ContentRange::parse(value.to_str().ok()?))
-        .ok_or("the server does not say which part it sends")?;
-    let total = place.total.or(range.total);
-    let expected = ContentRange {
-        start,
-        end: end.or(total).unwrap_or(range.end),
-        total: range.total.and(total),
-    };
-    if range == expected {
-        Ok(range)
-    } else {
-        Err(format!("the server sends {range}, not {expected}"))
     }
 }

@@ -77,14 +77,17 @@ fn human_text(body: &[u8]) -> Option<String> {
             .take(200)
             .collect(),
     };
-    let shown: String = text
-        .trim()
-        .replace('\n', " ")
+    let shown = shown(&text.trim().replace('\n', " "));
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// Makes a server's words fit to be shown: control characters are escaped, quotes are not.
+pub(super) fn shown(words: &str) -> String {
+    words
         .escape_debug()
         .to_string()
         .replace("\\\"", "\"")
-        .replace("\\'", "'");
-    (!shown.is_empty()).then_some(shown)
+        .replace("\\'", "'")
 }
 
 /// Returns `text` without what it repeats of the URL's query, which may hold a signature.

@@ -57,13 +57,8 @@ impl RetryPolicy {
             .saturating_mul(2_u32.saturating_pow(retry - 1))
             .min(lasted.max(self.base))
             .min(max);
-        let asked = match cause {
-            Error::Status {
-                retry_after: Some(asked),
-                ..
-            } => (*asked).min(self.retry_after_max),
-            _ => Duration::ZERO,
-        };
+        let asked = cause.asked_wait().unwrap_or_default();
+        let asked = asked.min(self.retry_after_max);
         ceiling.mul_f64(jitter).max(asked)
     }
 }
