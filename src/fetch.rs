@@ -176,13 +176,14 @@ impl Attempt<'_> {
             expected,
             signature,
         } = self.known.wait().await;
-        let expected = &expected.and(body.promised(), body.url())?;
-        expected.check_announced(body.url(), body.length(), body.cache_status())?;
+        let head = body.head();
+        let expected = &expected.and(&head.promised, &head.url)?;
+        expected.check_announced(&head.url, head.length, head.cache_status.as_deref())?;
         self.observer.on_event(&Event::Started {
-            url: body.url(),
-            size: body.length(),
+            url: &head.url,
+            size: head.length,
         });
-        let size = body.length().unwrap_or(0);
+        let size = head.length.unwrap_or(0);
         self.slot.get_or_try_init(|| self.slot(size)).await?;
 
         let placers = Placers::start(
@@ -290,7 +291,7 @@ impl Transfer<'_> {
 
     /// Compares the whole with what was expected, and then waits for the signature's check.
     async fn judge(&mut self, verifier: Verifier) -> Result<Verified> {
-        let content = verifier.finish(self.body.url())?;
+        let content = verifier.finish(&self.body.head().url)?;
         if let Some(checking) = self.checking.take() {
             checking.finish(self.observer).await?;
         }
@@ -336,7 +337,10 @@ impl Transfer<'_> {
                 Err(err) => return err,
             }
         }
-        verifier.finish(self.body.url()).err().unwrap_or(refusal)
+        verifier
+            .finish(&self.body.head().url)
+            .err()
+            .unwrap_or(refusal)
     }
 }
 

@@ -33,7 +33,7 @@ impl Signed {
         let attempts = Attempts::new(&context.retry, observer);
         let file = attempts.run(|| async {
             let body = context.client.open(&self.by).await?;
-            let url = body.url().clone();
+            let url = body.head().url.clone();
             Ok((url, body.read_all(LIMIT).await?))
         });
         // On the heap, because this is in the way of every fetch and most have no signature.

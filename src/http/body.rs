@@ -32,18 +32,28 @@ use url::Url;
 /// Chunk size of bodies that are read from a file or decoded here, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// What is known of some content before any of it is read.
+#[derive(Clone)]
+pub struct Head {
+    /// The URL asked for.
+    pub url: SafeUrl,
+    /// How many bytes will come, if that is known.
+    pub length: Option<u64>,
+    /// What a cache on the way said about itself.
+    pub cache_status: Option<String>,
+    /// What is promised beside; it is for the reader to check.
+    pub promised: Expected,
+}
+
 /// Content on its way.
 pub struct Body {
-    url: SafeUrl,
-    length: Option<u64>,
-    cache: Option<String>,
+    head: Head,
     place: Option<Place>,
     chunks: BoxStream<'static, io::Result<Bytes>>,
     pace: Pace,
     /// Where in the content it begins, in bytes.
     start: u64,
     received: u64,
-    promised: Expected,
 }
 
 impl Body {
@@ -58,7 +68,7 @@ impl Body {
         let url = SafeUrl::from(asked);
         let promised = location.promised;
         let encoded = encoding::is_gzip(response.headers());
-        let cache = response
+        let cache_status = response
             .headers()
             .get("x-cache-status")
             .and_then(|value| value.to_str().ok())
@@ -71,17 +81,10 @@ impl Body {
         } else {
             (wire, announced)
         };
-        Self {
-            url,
-            length,
-            cache,
-            place,
-            chunks,
-            pace: Pace::new(settings),
-            promised,
-            start: 0,
-            received: 0,
-        }
+        let mut body = Self::of_chunks(url, length, chunks, settings);
+        (body.head.cache_status, body.head.promised) = (cache_status, promised);
+        body.place = place;
+        body
     }
 
     /// Takes over an answer with a part of the content.
@@ -107,16 +110,19 @@ impl Body {
         chunks: BoxStream<'static, io::Result<Bytes>>,
         settings: &Settings,
     ) -> Self {
-        Self {
+        let head = Head {
             url,
             length,
-            cache: None,
+            cache_status: None,
+            promised: Expected::default(),
+        };
+        Self {
+            head,
             place: None,
             chunks,
             pace: Pace::new(settings),
             start: 0,
             received: 0,
-            promised: Expected::default(),
         }
     }
 
@@ -146,41 +152,19 @@ impl Body {
         let chunks = ReaderStream::with_capacity(file, CHUNK)
             .map_err(read_error)
             .boxed();
-        Ok(Self {
-            url: SafeUrl::of_file(path),
+        let url = SafeUrl::of_file(path);
+        Ok(Self::of_chunks(
+            url,
             length,
-            cache: None,
-            place: None,
             chunks,
-            pace: Pace::new(&Settings::without_limits()),
-            start: 0,
-            received: 0,
-            promised: Expected::default(),
-        })
+            &Settings::without_limits(),
+        ))
     }
 
-    /// Returns what is promised of the content beside its length; it is for the reader to check.
+    /// Returns what is known of it beforehand.
     #[must_use]
-    pub fn promised(&self) -> &Expected {
-        &self.promised
-    }
-
-    /// Returns the URL asked for.
-    #[must_use]
-    pub fn url(&self) -> &SafeUrl {
-        &self.url
-    }
-
-    /// Returns how many bytes will come, if that is known.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
-    /// Returns what a cache on the way said about itself.
-    #[must_use]
-    pub fn cache_status(&self) -> Option<&str> {
-        self.cache.as_deref()
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Returns how to ask for a part of it.
@@ -197,22 +181,26 @@ impl Body {
         match tokio::time::timeout(self.pace.stall_timeout, self.chunks.try_next()).await {
             Ok(Ok(Some(chunk))) => {
                 self.received += chunk.len() as u64;
-                if self.length.is_some_and(|length| self.received > length) {
+                if self
+                    .head
+                    .length
+                    .is_some_and(|length| self.received > length)
+                {
                     return Err(self.too_long());
                 }
                 self.pace
                     .took(begin.elapsed(), chunk.len())
                     .map_err(|rate| Error::Slow {
-                        url: self.url.clone(),
+                        url: self.head.url.clone(),
                         rate,
                         window: self.pace.stall_timeout,
                         least: self.pace.min_speed,
                     })?;
                 Ok(Some(chunk))
             }
-            Ok(Ok(None)) => match self.length {
+            Ok(Ok(None)) => match self.head.length {
                 Some(length) if self.received < length => Err(Error::Truncated {
-                    url: self.url.clone(),
+                    url: self.head.url.clone(),
                     received: self.start + self.received,
                     expected: self.start + length,
                 }),
@@ -220,7 +208,7 @@ impl Body {
             },
             Ok(Err(err)) => Err(self.broken(err)),
             Err(_elapsed) => Err(Error::Stalled {
-                url: self.url.clone(),
+                url: self.head.url.clone(),
                 after: self.pace.stall_timeout,
                 received: ByteSize(self.received),
             }),
@@ -230,7 +218,7 @@ impl Body {
     /// No transport checks what a server says about a part, and a file may grow while it is read.
     fn too_long(&self) -> Error {
         Error::Http {
-            url: self.url.clone(),
+            url: self.head.url.clone(),
             transient: true,
             source: io::Error::other("there is more than was announced"),
         }
@@ -250,7 +238,7 @@ impl Body {
                     format!("more than {limit} bytes"),
                 );
                 return Err(Error::Http {
-                    url: self.url,
+                    url: self.head.url,
                     transient: false,
                     source,
                 });
@@ -265,7 +253,7 @@ impl Body {
         match err.downcast::<Error>() {
             Ok(err) => err,
             Err(source) => Error::Encoding {
-                url: self.url.clone(),
+                url: self.head.url.clone(),
                 source,
             },
         }

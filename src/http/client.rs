@@ -188,7 +188,7 @@ impl Client {
         let Part { place, start, end } = part;
         if asked.url.scheme() == "ftp" {
             let body = ftp::open(asked, start, &self.settings, &self.resolver).await?;
-            let total = body.length().map(|rest| start + rest);
+            let total = body.head().length.map(|rest| start + rest);
             if total
                 .zip(place.total)
                 .is_some_and(|(now, then)| now != then)

@@ -7,14 +7,12 @@
 use crate::{
     error::{Error, Result},
     http::{
-        Attempts, Body, Client, Source,
+        Attempts, Body, Client, Head, Source,
         ahead::{Ahead, Arriving, PART},
         part::{Ask, Divisible},
         pilot::{Pilot, WINDOW},
     },
     observe::Event,
-    safe_url::SafeUrl,
-    verify::Expected,
 };
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -28,10 +26,7 @@ const PROGRESS: u64 = 1 << 20;
 
 /// The body of one source, resumed where it breaks.
 pub struct Download<'a> {
-    url: SafeUrl,
-    length: Option<u64>,
-    cache: Option<String>,
-    promised: Expected,
+    head: Head,
     lead: Lead,
     /// What is needed to ask for parts, if the server can be trusted with that.
     content: Option<Arc<Divisible>>,
@@ -91,10 +86,7 @@ impl<'a> Download<'a> {
         };
         let broken_at = content.is_some().then_some(0);
         Ok(Self {
-            url: body.url().clone(),
-            length: body.length(),
-            cache: body.cache_status().map(str::to_owned),
-            promised: *body.promised(),
+            head: body.head().clone(),
             lead: Lead::Body {
                 body: Box::new(body),
                 end: None,
@@ -110,28 +102,10 @@ impl<'a> Download<'a> {
         })
     }
 
-    /// Returns the URL asked for.
+    /// Returns what is known of it beforehand.
     #[must_use]
-    pub fn url(&self) -> &SafeUrl {
-        &self.url
-    }
-
-    /// Returns how many bytes will come, if that is known.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
-    /// Returns what a cache on the way said about itself.
-    #[must_use]
-    pub fn cache_status(&self) -> Option<&str> {
-        self.cache.as_deref()
-    }
-
-    /// Returns what is promised of the content beside its length; it is for the reader to check.
-    #[must_use]
-    pub fn promised(&self) -> &Expected {
-        &self.promised
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Returns the next chunk; `None` at the end.
@@ -150,7 +124,7 @@ impl<'a> Download<'a> {
             }
             match self.step().await {
                 Step::Chunk(chunk) => return Ok(Some(self.deliver(chunk))),
-                Step::End if self.length.is_none_or(|length| length == self.offset) => {
+                Step::End if self.head.length.is_none_or(|length| length == self.offset) => {
                     return Ok(None);
                 }
                 Step::End if self.ahead.start() == Some(self.offset) => {}
@@ -193,7 +167,7 @@ impl<'a> Download<'a> {
                 () = tokio::time::sleep(WINDOW), if self.content.is_some() => {
                     self.pilot.waited(waiting.elapsed());
                     waiting = Instant::now();
-                    if let (Some(total), Some(content)) = (self.length, &self.content) {
+                    if let (Some(total), Some(content)) = (self.head.length, &self.content) {
                         tend(&mut self.pilot, &mut self.ahead, content, behind_lead, total);
                     }
                     // Not necessarily the fault of the one that is silent, if the others bring little, too.
@@ -223,13 +197,13 @@ impl<'a> Download<'a> {
         }
         self.offset += chunk.len() as u64;
         if let Some(broken_at) = self.broken_at
-            && self.offset - broken_at >= PROGRESS.min(self.length.unwrap_or(u64::MAX) / 100)
+            && self.offset - broken_at >= PROGRESS.min(self.head.length.unwrap_or(u64::MAX) / 100)
         {
             self.broken_at = None;
             self.attempts.progress();
         }
         let behind_lead = self.behind_lead();
-        if let (Some(total), Some(content)) = (self.length, &self.content) {
+        if let (Some(total), Some(content)) = (self.head.length, &self.content) {
             tend(
                 &mut self.pilot,
                 &mut self.ahead,
@@ -298,9 +272,9 @@ impl<'a> Download<'a> {
     async fn reopen(&mut self, ask: Ask) -> Result<()> {
         let Some(content) = &mut self.content else {
             return Err(Error::Truncated {
-                url: self.url.clone(),
+                url: self.head.url.clone(),
                 received: self.offset,
-                expected: self.length.unwrap_or(self.offset),
+                expected: self.head.length.unwrap_or(self.offset),
             });
         };
         let end = self.ahead.start();

@@ -20,7 +20,7 @@ mod tls;
 mod transport;
 
 pub use address::{Address, Answer, Authorize, Detour};
-pub use body::Body;
+pub use body::{Body, Head};
 pub use client::{Client, Settings, Source};
 pub use download::Download;
 pub use header::Header;

@@ -137,7 +137,7 @@ fn digest<const BYTES: usize>(
 
 /// Reads an answer of the API. Its text, which may be repeated by an error of the parser, may hold credentials.
 async fn json<T: DeserializeOwned>(body: Body) -> Result<T> {
-    let url = body.url().clone();
+    let url = body.head().url.clone();
     let text = body.read_all(LIMIT).await?;
     serde_json::from_slice(&text).map_err(|err| {
         let problem = if err.is_data() {

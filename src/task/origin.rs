@@ -135,8 +135,8 @@ impl Tasks {
         Attempts::new(&self.retry, observer)
             .run(|| async {
                 let body = self.client.open(&source).await?;
-                let url = body.url().clone();
-                let mut verifier = Verifier::new(body.promised());
+                let url = body.head().url.clone();
+                let mut verifier = Verifier::new(&body.head().promised);
                 let content = body.read_all(chain_of_trust::LIMIT).await?;
                 verifier.update(&content);
                 verifier.finish(&url)?;
