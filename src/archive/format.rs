@@ -33,6 +33,13 @@ pub(crate) enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// Returns whether data that is cut off is an error to the decoder.
+    pub(super) fn tells_its_end(self) -> bool {
+        self != Self::None
+    }
+}
+
 /// What some content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {

@@ -96,7 +96,9 @@ fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Resul
     let threads = u32::try_from(cores()).unwrap_or(1);
     let decoded =
         decode::parallel(compression, source, threads, &job.limits).map_err(tar::read_error)?;
-    std::thread::scope(|scope| tar::extract(ReadAhead::start(scope, decoded), job, cores()))
+    std::thread::scope(|scope| {
+        tar::extract(ReadAhead::start(scope, decoded), compression, job, cores())
+    })
 }
 
 /// Writes the content to a new file and returns it.

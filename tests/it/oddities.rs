@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::differential::remove_tree;
 use crate::hostile::Trap;
+use crate::support::archives::gz;
 use crate::support::raw_tar::{fix_checksum, header, raw};
 use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
@@ -183,6 +184,10 @@ fn members() -> Vec<Row> {
         ("member-behind-one-empty-block", raw().file("f", "x").bytes([0; 512]).file("g", "y").end(), Extracted),
         ("one-empty-block-at-the-end", raw().file("f", "x").bytes([0; 512]).cut(), Extracted),
         ("no-end", raw().file("f", "x").cut(), Refused("mark of its end")),
+        ("no-end-compressed", gz(&raw().file("f", "x").file("g", "y").cut()), Extracted),
+        ("no-end-and-no-member-compressed", gz(&raw().file("f", "x").long(b'L', "n").cut()), Refused("has no member")),
+        ("ends-in-a-header-compressed", gz(&raw().file("f", "x").bytes(&raw().file("g", "y").cut()[..300]).cut()), Refused("ends early")),
+        ("ends-in-padding-compressed", gz(&raw().bytes(&raw().file("f", "x").cut()[..700]).cut()), Refused("ends before a member")),
         ("ends-in-a-header", raw().file("f", "x").bytes(&raw().file("g", "y").cut()[..300]).cut(), Refused("ends early")),
         ("ends-in-content", raw().file("f", "x").with(header("g", b'0').size(2000), [7; 512]).cut(), Refused("ends before a member")),
         ("ends-in-padding", raw().bytes(&raw().file("f", "x").cut()[..700]).cut(), Refused("ends before a member")),

@@ -3,6 +3,7 @@
 use super::{Repack, member::Member as Repacked, writer::TarZst};
 use crate::{
     archive::{
+        format::Compression,
         limits::Limits,
         tar::{
             reader::{Member, Reader},
@@ -17,11 +18,12 @@ use tar::EntryType;
 /// Writes the members of an archive under their new names. Reads it to the end of the stream, past its own end.
 pub(super) fn rewrite(
     source: impl BufRead,
+    compression: Compression,
     repack: &Repack,
     limits: &Limits,
     out: &mut TarZst,
 ) -> Result<()> {
-    let mut reader = Reader::new(source, limits);
+    let mut reader = Reader::new(source, compression, limits);
     let mut holes = 0;
     while let Some(member) = reader.next_member()? {
         // Nothing is created here, so names imply their directories.
@@ -144,7 +146,7 @@ impl<R: BufRead> Read for Content<'_, '_, R> {
 #[cfg(test)]
 mod tests {
     use super::super::{Repack, writer::tests::written};
-    use super::{Limits, rewrite};
+    use super::{Compression, Limits, rewrite};
     use crate::error::Result;
     use std::io::Read;
     use tar::{Archive, Builder, EntryType, Header};
@@ -189,7 +191,15 @@ mod tests {
                 wrap_as: None,
             };
             let archive = self.0.into_inner().unwrap();
-            written(|out| rewrite(&archive[..], &repack, &Limits::default(), out))
+            written(|out| {
+                rewrite(
+                    &archive[..],
+                    Compression::None,
+                    &repack,
+                    &Limits::default(),
+                    out,
+                )
+            })
         }
     }
 

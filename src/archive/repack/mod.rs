@@ -15,7 +15,7 @@ mod writer;
 use crate::{
     archive::{
         Job, cores, decode,
-        format::{Format, Rewindable},
+        format::{Compression, Format, Rewindable},
         limits::Limits,
         spool,
         tar::read_error,
@@ -69,7 +69,7 @@ pub(super) fn repack(
         (Format::Tar(compression), _) => {
             let decoded =
                 decode::parallel(compression, source, threads, &job.limits).map_err(read_error)?;
-            tar(decoded, repack, &job.limits, &mut out)?;
+            tar(decoded, compression, repack, &job.limits, &mut out)?;
         }
         (Format::Zip, _) => {
             let file = spool(&mut source, &job.directory)?;
@@ -90,6 +90,7 @@ pub(super) fn repack(
 
 fn tar(
     decoded: impl Read + Send,
+    compression: Compression,
     repack: &Repack,
     limits: &Limits,
     out: &mut TarZst,
@@ -97,7 +98,7 @@ fn tar(
     std::thread::scope(|scope| {
         let mut decoded = ReadAhead::start(scope, decoded);
         if repack.renames() {
-            return from_tar::rewrite(decoded, repack, limits, out);
+            return from_tar::rewrite(decoded, compression, repack, limits, out);
         }
         loop {
             let bytes = decoded.fill_buf().map_err(read_error)?;

@@ -6,7 +6,7 @@ pub(super) mod reader;
 pub(super) mod sparse;
 
 use crate::{
-    archive::{Job, Limits},
+    archive::{Job, Limits, format::Compression},
     error::{Error, Result},
     fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::{RelPath, shown_name},
@@ -21,9 +21,14 @@ use std::{
 };
 use tar::EntryType;
 
-/// Extracts all members into the job's directory and returns warnings. Reads the stream to its end, past the end of
-/// the archive.
-pub(super) fn extract(source: impl BufRead, job: &Job, writers: usize) -> Result<Vec<String>> {
+/// Extracts all members into the job's directory and returns warnings. Reads the stream, which was decoded already, to
+/// its end, past the end of the archive.
+pub(super) fn extract(
+    source: impl BufRead,
+    compression: Compression,
+    job: &Job,
+    writers: usize,
+) -> Result<Vec<String>> {
     std::thread::scope(|scope| {
         let mut extractor = Extractor {
             tree: Tree::open(&job.directory)?,
@@ -37,7 +42,7 @@ pub(super) fn extract(source: impl BufRead, job: &Job, writers: usize) -> Result
         if !job.limits.external_symlinks {
             extractor.tree.deny_external_symlinks();
         }
-        let mut reader = Reader::new(source, &job.limits);
+        let mut reader = Reader::new(source, compression, &job.limits);
         while let Some(member) = reader.next_member()? {
             extractor.member(&mut reader, &member)?;
         }
@@ -228,7 +233,7 @@ pub(super) fn read_error(err: io::Error) -> Error {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
 mod tests {
-    use super::{Job, extract};
+    use super::{Compression, Job, extract};
     use crate::archive::{Limits, Placing};
     use std::fs;
     use tar::{Builder, EntryType, Header};
@@ -269,7 +274,7 @@ mod tests {
                 placing: Placing::Extract,
                 limits: Limits::default(),
             };
-            extract(&archive[..], &job, 2).unwrap();
+            extract(&archive[..], Compression::None, &job, 2).unwrap();
             let second = if replacement.is_empty() {
                 "d"
             } else {

@@ -12,7 +12,7 @@ use super::{
     sparse::{self, Map, Segment},
 };
 use crate::{
-    archive::limits::Limits,
+    archive::{format::Compression, limits::Limits},
     error::{Error, Result},
     fs::Mtime,
 };
@@ -57,6 +57,8 @@ struct Extensions {
 pub(crate) struct Reader<'a, R> {
     source: R,
     limits: &'a Limits,
+    /// Whether the archive may end without a mark, as GNU tar and bsdtar allow: if not, it may have been cut off.
+    may_just_end: bool,
     inherited: Vec<Record>,
     members: u64,
     /// Bytes of content of the current member, and of padding behind them, that are not read yet.
@@ -65,10 +67,12 @@ pub(crate) struct Reader<'a, R> {
 }
 
 impl<'a, R: BufRead> Reader<'a, R> {
-    pub(crate) fn new(source: R, limits: &'a Limits) -> Self {
+    /// Reads what comes out of the decoder of such data.
+    pub(crate) fn new(source: R, compression: Compression, limits: &'a Limits) -> Self {
         Self {
             source,
             limits,
+            may_just_end: compression.tells_its_end(),
             inherited: Vec::new(),
             members: 0,
             content: 0,
@@ -123,8 +127,11 @@ impl<'a, R: BufRead> Reader<'a, R> {
         self.limits.check_entries(self.members)
     }
 
-    /// Reads a header; none at the mark that ends the archive.
+    /// Reads a header; none at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>> {
+        if self.may_just_end && self.source.fill_buf().map_err(read_error)?.is_empty() {
+            return Ok(None);
+        }
         let mut header = Header::new_old();
         self.source
             .read_exact(header.as_mut_bytes())
