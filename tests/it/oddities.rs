@@ -78,6 +78,7 @@ fn names() -> Vec<Row> {
         ("empty-pax-path", raw().pax(b'x', &[("path", "")]).file("f", "x").end(), Refused("no name")),
         ("file-for-the-root", raw().file("./.", "x").end(), Refused("destination itself")),
         ("symlink-for-the-root", raw().symlink(".", "../../..").file("f", "x").end(), Refused("destination itself")),
+        ("prefix-in-a-version-that-is-not-known", raw().with(header("name", b'0').field(263, "01").field(345, "pre"), b"").end(), Extracted),
         ("unknown-format", raw().with(header("name", b'0').field(257, b"ustar 00").field(345, "pre"), b"").end(), Refused("format")),
     ]
 }

@@ -47,7 +47,7 @@ fn compare(archive: &[u8], stage: &Path) {
         let (Ok(path), mut content) = (path, Vec::new()) else {
             return;
         };
-        if is_sparse(&mut entry) {
+        if is_sparse(&mut entry) || has_unknown_version(&entry) {
             return;
         }
         match entry.header().entry_type() {
@@ -65,6 +65,13 @@ fn compare(archive: &[u8], stage: &Path) {
         let there = fs::read(stage.join(&path)).unwrap_or_default();
         assert!(there == content, "another content: {path}");
     }
+}
+
+/// Returns whether a header is of a version of ustar that nobody wrote. The crate finds no prefix in it, GNU tar and
+/// bsdtar do.
+fn has_unknown_version<R: Read>(entry: &Entry<'_, R>) -> bool {
+    let header = entry.header().as_bytes();
+    &header[257..263] == b"ustar\0" && &header[263..265] != b"00"
 }
 
 /// Returns whether PAX records say that a file is sparse, of which the crate knows nothing.
