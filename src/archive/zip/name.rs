@@ -44,12 +44,13 @@ pub(super) fn decode<'a>(header: &Header<'a>, host: u8) -> Result<Cow<'a, [u8]>,
     Ok(name)
 }
 
-/// Returns the Unicode path of a header, if it is one of its name: version 1, and the CRC-32 of the name.
+/// Returns the Unicode path of a header, if it is one of its name: version 1, or none for unzip and bsdtar, and the
+/// CRC-32 of the name.
 fn unicode_path<'a>(header: &Header<'a>) -> Option<&'a [u8]> {
     let mut fields = Fields::of(header.extra.get(UNICODE_PATH)?);
     let (version, crc) = (fields.u8()?, fields.u32()?);
     let path = fields.rest();
-    let current = version == 1 && crc == libdeflater::crc32(header.name);
+    let current = version <= 1 && crc == libdeflater::crc32(header.name);
     (current && str::from_utf8(path).is_ok()).then_some(path)
 }
 
@@ -127,6 +128,7 @@ mod tests {
         let path = |version, of: &[u8]| unicode_path(version, of, "café");
         let of = |flags, extra: &[u8]| decoded(UNIX, flags, b"caf_", extra);
         assert_eq!(of(0, &path(1, b"caf_")).unwrap(), "café".as_bytes());
+        assert_eq!(of(0, &path(0, b"caf_")).unwrap(), "café".as_bytes());
         assert_eq!(of(0, &path(1, b"before")).unwrap(), b"caf_");
         assert_eq!(of(0, &path(2, b"caf_")).unwrap(), b"caf_");
         assert_eq!(of(UTF8, &path(1, b"caf_")), None);

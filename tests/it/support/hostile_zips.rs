@@ -3,8 +3,8 @@
 
 use super::zips::{
     DESCRIPTOR, Head, UTF8, deflate_stored, deflate_zeros, descriptor, directory, entry, extra,
-    link, packed_entry, unicode_path, unsigned_descriptor, wide_descriptor, zip, zip_with,
-    zip64_extra, zip64_with,
+    link, packed_entry, unicode_path, unicode_path_of, unsigned_descriptor, wide_descriptor, zip,
+    zip_with, zip64_extra, zip64_with,
 };
 
 /// What has to become of an archive.
@@ -113,6 +113,16 @@ fn names() -> Vec<Class> {
             "name-unicode-path",
             with_path(0, "caf_", unicode_path(b"caf_", "caf\u{e9}")),
             Tree(&["caf\u{e9}"]),
+        ),
+        class(
+            "name-unicode-path-version-0",
+            with_path(0, "caf_", unicode_path_of(0, b"caf_", "caf\u{e9}")),
+            Tree(&["caf\u{e9}"]),
+        ),
+        class(
+            "name-unicode-path-version-2",
+            with_path(0, "caf_", unicode_path_of(2, b"caf_", "caf\u{e9}")),
+            Tree(&["caf_"]),
         ),
         class(
             "name-unicode-path-stale",

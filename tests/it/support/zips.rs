@@ -163,7 +163,12 @@ pub(crate) fn zip64_extra(numbers: &[u64]) -> Vec<u8> {
 
 /// Info-ZIP's Unicode path for a member called `name`.
 pub(crate) fn unicode_path(name: &[u8], path: &str) -> Vec<u8> {
-    let content = [&[1], &crc(name).to_le_bytes()[..], path.as_bytes()].concat();
+    unicode_path_of(1, name, path)
+}
+
+/// The same, of some version.
+pub(crate) fn unicode_path_of(version: u8, name: &[u8], path: &str) -> Vec<u8> {
+    let content = [&[version], &crc(name).to_le_bytes()[..], path.as_bytes()].concat();
     extra(0x7075, &content)
 }
 
