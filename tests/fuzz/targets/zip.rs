@@ -12,7 +12,7 @@ use std::{
     io::{Cursor, Read},
     path::Path,
 };
-use zip::{System, ZipArchive, read::ZipFile};
+use zip::{System, ZipArchive};
 
 fuzz_target!(|content: &[u8]| -> Corpus {
     if !content.starts_with(b"PK") {
@@ -27,24 +27,25 @@ fuzz_target!(|content: &[u8]| -> Corpus {
 });
 
 /// Returns whether there may be a Unicode path of a version that nobody knows, which only the crate takes.
-fn has_unknown_unicode_path<R: Read>(entry: &ZipFile<'_, R>) -> bool {
-    let extra = entry.extra_data().unwrap_or_default();
-    extra
-        .windows(5)
-        .any(|field| field.starts_with(b"up") && field[4] > 1)
+fn may_have_unknown_unicode_path(archive: &[u8]) -> bool {
+    let unknown = |field: &[u8]| matches!(field, [b'u', b'p', (5..), 0, (2..)]);
+    archive.windows(5).any(unknown)
 }
 
 /// Panics unless each regular file that the crate finds is there with the same content.
 fn compare(content: &[u8], stage: &Path) {
     let mut archive = ZipArchive::new(Cursor::new(content)).expect("the crate accepts it, too");
     let mut files = BTreeMap::new();
+    if may_have_unknown_unicode_path(content) {
+        return;
+    }
     for index in 0..archive.len() {
         let Ok(mut entry) = archive.by_index(index) else {
             // A method that the crate is built without.
             continue;
         };
         // Elsewhere names are text, and the crate has its own mind about what they say.
-        if entry.system() != System::Unix || has_unknown_unicode_path(&entry) {
+        if entry.system() != System::Unix {
             return;
         }
         let path = RelPath::strip_root(entry.name_raw()).expect("a name that was accepted");
