@@ -27,7 +27,10 @@ use crate::{
 use format::{Compression, Format, Rewindable, sniff};
 pub use limits::Limits;
 pub use repack::Repack;
-pub(crate) use repack::is_tar_zst;
+pub(crate) use repack::{
+    from_tree::{Pack, pack},
+    is_tar_zst,
+};
 use std::{
     ffi::OsString,
     fs::File,

@@ -7,6 +7,7 @@ use rustix::{
 };
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
@@ -47,6 +48,21 @@ impl Dir {
         let fd = fs::openat(&self.fd, name, OPEN.union(OFlags::NOFOLLOW), Mode::empty())
             .context("open", &path)?;
         Ok(Self { fd, path })
+    }
+
+    /// Opens a child that is a file and not a link to one, to read it.
+    pub(crate) fn open_file(&self, name: &OsStr) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let opened = fs::openat(&self.fd, name, flags, Mode::empty());
+        Ok(opened.context_with("open", || self.path.join(name))?.into())
+    }
+
+    /// Returns where a child leads that is a symbolic link.
+    pub(crate) fn read_link(&self, name: &OsStr) -> Result<Vec<u8>> {
+        let target = fs::readlinkat(&self.fd, name, Vec::new());
+        Ok(target
+            .context_with("look at", || self.path.join(name))?
+            .into_bytes())
     }
 
     /// Creates a child directory with the usual permissions.

@@ -61,6 +61,12 @@ pub(crate) async fn open_async(path: &Path) -> Result<tokio::fs::File> {
     tokio::fs::File::open(path).await.context("open", path)
 }
 
+/// Opens a file to read it.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).context("open", path)
+}
+
 /// Creates a file that must not exist yet and can be read back.
 pub(crate) fn create_new(path: &Path) -> Result<File> {
     OpenOptions::new()
@@ -68,6 +74,16 @@ pub(crate) fn create_new(path: &Path) -> Result<File> {
         .write(true)
         .create_new(true)
         .mode(0o666)
+        .open(path)
+        .context("create", path)
+}
+
+/// Creates a file that must not exist yet and that nobody else may read.
+pub(crate) fn create_private(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
         .open(path)
         .context("create", path)
 }

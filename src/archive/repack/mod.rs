@@ -5,8 +5,11 @@
 //! zip:   spooled ─▶ from_zip (directory order) ─────────────────────▶
 //! other: spooled ─▶ one member ─────────────────────────────────────▶
 //! ```
+//!
+//! A directory is packed by the same writer ([`from_tree`]).
 
 mod from_tar;
+pub(super) mod from_tree;
 mod from_zip;
 mod member;
 mod naming;
