@@ -9,6 +9,7 @@ mod id;
 mod object_service;
 mod origin;
 mod queue;
+mod secrets;
 
 pub use chain_of_trust::WorkerKey;
 pub use credentials::Credentials;
@@ -16,3 +17,4 @@ pub use entry::{Entry, Unknown, parse_entries};
 pub use id::{ArtifactName, TaskId};
 pub use origin::{Origin, Tasks};
 pub use queue::Queue;
+pub use secrets::Secrets;

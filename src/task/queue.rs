@@ -31,21 +31,11 @@ impl Queue {
     /// # Errors
     /// [`Error::Usage`] naming the variable.
     pub fn new(root: &str, proxy: Option<&str>, credentials: Option<Credentials>) -> Result<Self> {
-        let parse = |variable: &str, text: &str| match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            _ => Err(Error::Usage {
-                // Not shown: it may hold a password.
-                what: format!("{variable} is not an http or https URL"),
-                hint: Some(format!(
-                    "set {variable} to something like https://tc.example.com"
-                )),
-            }),
-        };
         let proxy = proxy
-            .map(|text| parse("TASKCLUSTER_PROXY_URL", text))
+            .map(|text| parse_root("TASKCLUSTER_PROXY_URL", text))
             .transpose()?;
         Ok(Self {
-            root: parse("TASKCLUSTER_ROOT_URL", root)?,
+            root: parse_root("TASKCLUSTER_ROOT_URL", root)?,
             proxy,
             credentials: credentials.map(Arc::new),
         })
@@ -101,15 +91,29 @@ impl Queue {
     }
 }
 
+/// Parses the value of a variable with the URL of a deployment.
+pub(super) fn parse_root(variable: &str, text: &str) -> Result<Url> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(Error::Usage {
+            // Not shown: it may hold a password.
+            what: format!("{variable} is not an http or https URL"),
+            hint: Some(format!(
+                "set {variable} to something like https://tc.example.com"
+            )),
+        }),
+    }
+}
+
 /// How the API is reached.
 #[derive(Clone)]
-struct Way {
-    base: Url,
-    credentials: Option<Arc<Credentials>>,
+pub(super) struct Way {
+    pub(super) base: Url,
+    pub(super) credentials: Option<Arc<Credentials>>,
 }
 
 impl Way {
-    fn address(&self, path: &str) -> Address {
+    pub(super) fn address(&self, path: &str) -> Address {
         let credentials = self.credentials.clone();
         Address {
             authorize: credentials.map(|credentials| credentials as Arc<dyn Authorize>),
