@@ -207,6 +207,18 @@ pub enum Error {
         /// The system's cause.
         source: io::Error,
     },
+    /// The `git` program did not do what it was asked to.
+    #[error("{problem}")]
+    Git {
+        /// What it could not do, and its own words.
+        problem: String,
+        /// Whether another attempt can help.
+        retry: Retry,
+        /// The class of the failure.
+        kind: Kind,
+        /// What would help.
+        hint: Option<&'static str>,
+    },
     /// One of several fetches failed.
     #[error("cannot fetch {name}")]
     Fetch {
@@ -343,6 +355,7 @@ impl Error {
             | Self::Size { .. }
             | Self::Digest { .. } => Retry::Once,
             Self::Fetch { source, .. } => source.retry(),
+            Self::Git { retry, .. } => *retry,
             Self::Usage { .. }
             | Self::Http {
                 transient: false, ..
@@ -402,6 +415,7 @@ impl Error {
             | Self::Unverifiable { .. }
             | Self::Signature { .. } => Kind::Integrity,
             Self::Archive { .. } | Self::Limit { .. } => Kind::Archive,
+            Self::Git { kind, .. } => *kind,
             Self::Fs { .. } => Kind::FileSystem,
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
             Self::Cancelled => Kind::Interrupted,
@@ -413,6 +427,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage { hint, .. } | Self::Certificate { hint, .. } => return hint.clone(),
+            Self::Git { hint, .. } => return hint.map(str::to_owned),
             Self::Limit { variable, .. } => {
                 return Some(format!(
                     "it may be made to fill disk or memory; if you trust it, raise the limit with {variable}"
@@ -431,7 +446,8 @@ impl Error {
             }
             Self::Status { code: 403, .. } => {
                 "private artifacts need the scope queue:get-artifact:<name>, of the task for TASKCLUSTER_PROXY_URL or of \
-                 the client for TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN; an upstream may want a --header"
+                 the client for TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and secrets secrets:get:<name>; an \
+                 upstream may want a --header"
             }
             Self::Status { code: 407, .. } => {
                 "the proxy wants other credentials: set http_proxy to http://USER:PASSWORD@HOST:PORT"

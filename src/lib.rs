@@ -10,7 +10,9 @@
 //! artifact, top to bottom; [`batch`] runs many and publishes them in order. Everything before publishing lives in a
 //! private directory beside the destination ([`fs::Staging`]).
 //!
-//! Calls go one way: `cli` → `batch` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
+//! What is in a repository and in no archive takes another way to a file in staging: [`vcs`].
+//!
+//! Calls go one way: `cli` → `batch`, `vcs` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
 //! ([`digest`], [`size`], [`safe_url`], [`rel_path`], [`error`], [`observe`]).
 
 mod archive;
@@ -31,6 +33,7 @@ pub mod safe_url;
 pub mod size;
 mod stream;
 pub mod task;
+pub mod vcs;
 pub mod verify;
 
 pub use archive::{Limits, Placing, Repack};

@@ -14,6 +14,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     StaticUrl(StaticUrl),
+    GitCheckoutArchive(GitCheckoutArchive),
     TaskArtifacts(TaskArtifacts),
 }
 
@@ -59,6 +60,35 @@ pub(super) struct StaticUrl {
     /// What to download
     pub(super) url: String,
     /// Where to put it; names that end in `.tar.zst` are repacked to that format
+    pub(super) dest: PathBuf,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// Make a .tar.zst of the files of a commit.
+///
+/// The same commit gives the same bytes on every machine: members are sorted, belong to root and have the time of the
+/// commit. Submodules are checked out, too, and theirs.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = GIT_EXAMPLE)]
+pub(super) struct GitCheckoutArchive {
+    /// What to put in front of the names in the archive [default: the last segment of REPO]
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) path_prefix: Option<String>,
+    /// Taskcluster secret with the ssh key to use, as `ssh_privkey`
+    #[arg(long, value_name = "NAME")]
+    pub(super) ssh_key_secret: Option<String>,
+    /// File with ssh host keys to trust beside GitHub's and those in ssh's own files
+    #[arg(long, value_name = "FILE")]
+    pub(super) ssh_known_hosts: Option<PathBuf>,
+    /// Also pack the repository itself, with this one commit
+    #[arg(long)]
+    pub(super) include_dot_git: bool,
+    /// The repository: a URL (https, http, ssh, git, file), user@host:path, or a local path
+    pub(super) repo: String,
+    /// The commit: its full hash
+    pub(super) commit: String,
+    /// Where to put the archive; its name ends in `.tar.zst`
     pub(super) dest: PathBuf,
     #[command(flatten)]
     pub(super) tuning: Tuning,
@@ -151,6 +181,11 @@ Example:
     --sha256 9bd8f1b3c8c1c0f0f6e5b4b0e5e9fb1ea3cbbba1c2a0f3d2c63c29f8a4a4e7a1 \\
     --strip-components 1 --add-prefix gmp/ \\
     https://ftp.gnu.org/gnu/gmp/gmp-6.2.1.tar.xz gmp.tar.zst";
+
+const GIT_EXAMPLE: &str = "\
+Example:
+  fetch-content git-checkout-archive --path-prefix zlib \\
+    https://github.com/madler/zlib da607da739fa6047df13e66a2af6b8bec7c2a498 zlib.tar.zst";
 
 const TASK_ARTIFACTS_EXAMPLE: &str = "\
 Example:

@@ -2,6 +2,7 @@
 //! that names clap and indicatif, and that writes to people.
 
 mod args;
+mod git_checkout_archive;
 mod settings;
 mod static_url;
 mod task_artifacts;
@@ -75,6 +76,7 @@ pub fn run() -> ExitCode {
 async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
     match command {
         Command::StaticUrl(args) => static_url::run(args, ui).await,
+        Command::GitCheckoutArchive(args) => git_checkout_archive::run(args, ui).await,
         Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
     }
 }

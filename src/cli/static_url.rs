@@ -164,7 +164,7 @@ fn label(url: &Url) -> &str {
     }
 }
 
-fn file_name(dest: &Path) -> Result<&OsStr> {
+pub(super) fn file_name(dest: &Path) -> Result<&OsStr> {
     match dest.file_name() {
         Some(_) if fs::is_directory(dest) => Err(Error::usage(format!(
             "`{}` is a directory: DEST is the name of the file to write",

@@ -249,7 +249,7 @@ impl Client {
     }
 
     /// Returns the limits of its connections.
-    pub(super) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 

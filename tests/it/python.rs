@@ -9,10 +9,12 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
+use crate::github::{GitHub, sample as github_sample};
 use crate::support::archives::{
     MTIME, bz2, dir, file, gz, hard_link, noise, sha256_hex, symlink, tar_of, unzst, xz, zip_of,
     zst,
 };
+use crate::support::git::{Daemon, Manner, Upstream, git_in, have_git, unpack};
 use crate::support::gpg::{Gpg, have_gpg};
 use crate::support::sandbox::{
     Invocation, Sandbox, TASK_A, artifact, chain_of_trust, vouching_for,
@@ -266,4 +268,124 @@ fn static_url_agrees_about_signatures() {
 fn without_mtime(member: &str) -> String {
     let words: Vec<_> = member.split(' ').collect();
     [&words[..3], &words[4..]].concat().join(" ")
+}
+
+/// Members without their times, and with directories in the order of their names: Python's tar lists them as they come.
+fn sorted_without_times(archive: &[u8]) -> Vec<String> {
+    let members = members(archive).into_iter();
+    let mut members: Vec<_> = members.map(|member| without_mtime(&member)).collect();
+    members.sort();
+    members
+}
+
+/// Makes a repository with a submodule and with what a checkout may get wrong. Returns the commits of both.
+fn repository(upstream: &Upstream) -> (String, String) {
+    let sub = upstream.repository("sub");
+    let sub_commit = sub.write("s", "sub").commit();
+    sub.write("s", "newer").commit();
+    let repository = upstream.repository("r.git");
+    repository.write("older", "x").commit();
+    repository
+        .write("dos.txt", "one\ntwo\n")
+        .write(
+            ".gitattributes",
+            "*.txt text eol=crlf\nsecret export-ignore\n",
+        )
+        .write("secret", "not exported")
+        .write("deep/er/file", noise(200_000, 3))
+        .program("run", "#!/bin/sh\n")
+        .link("link", "deep/er/file")
+        .submodule("libs/sub", "../sub", &sub_commit);
+    let commit = repository.commit();
+    repository.write("secret", "newer").commit();
+    (commit, sub_commit)
+}
+
+#[test]
+fn git_checkouts_have_the_same_members() {
+    let test = "git_checkouts_have_the_same_members";
+    let Some(python) = python(test).filter(|_| have_git(test)) else {
+        return;
+    };
+    let upstream = Upstream::new();
+    let (commit, sub_commit) = repository(&upstream);
+    let daemon = Daemon::start(&upstream, &[Manner::Whole]);
+    let url = daemon.url("r.git");
+    let both = |options: &[&str]| {
+        let (theirs, ours) = (Sandbox::new(), Sandbox::new());
+        let args = ["git-checkout-archive", &url, &commit, "x.tar.zst"];
+        let run = script(&theirs, &python).args(args).args(options).run();
+        assert!(run.status.success(), "{run:?}");
+        ours.binary().args(args).args(options).run().expect_code(0);
+        [theirs.read("x.tar.zst"), ours.read("x.tar.zst")]
+    };
+    for options in [&[][..], &["--path-prefix", "a/b"]] {
+        let [theirs, ours] = both(options).map(|archive| sorted_without_times(&archive));
+        assert_eq!(theirs, ours, "{options:?} (left: Python)");
+    }
+    let archives = both(&["--include-dot-git"]);
+    let [theirs, ours] = [&archives[0], &archives[1]].map(|archive| {
+        let mut members = sorted_without_times(archive);
+        members.retain(|member| !member.contains("/.git/"));
+        members
+    });
+    assert_eq!(theirs, ours, "with .git (left: Python)");
+    // What git makes of the two repositories is the same.
+    for archive in archives {
+        let sandbox = Sandbox::new();
+        unpack(&archive, &sandbox.path("x"));
+        let git = |args: &[&str]| git_in(&sandbox.path("x/r.git"), args);
+        let state = "git rev-parse HEAD && git status --short";
+        let answers = [
+            git(&["rev-parse", "HEAD"]),
+            git(&["status", "--short", "--branch"]),
+            git(&["config", "remote.origin.url"]),
+            git(&["rev-list", "--count", "HEAD"]),
+            git(&["rev-parse", "--is-shallow-repository"]),
+            git(&["submodule", "foreach", "--quiet", state]),
+        ];
+        let expected = [
+            &*commit,
+            "## HEAD (no branch)",
+            &*url,
+            "1",
+            "true",
+            &*sub_commit,
+        ];
+        assert_eq!(answers, expected.map(|answer| format!("{answer}\n")));
+    }
+}
+
+#[test]
+fn archives_of_github_are_repacked_to_the_same_members() {
+    let Some(python) = python("archives_of_github_are_repacked_to_the_same_members") else {
+        return;
+    };
+    let github = GitHub::start();
+    let hash = "0123456789abcdef0123456789abcdef01234567";
+    let blob = format!("/acme/lib/blob/{hash}/.gitmodules");
+    github.server.serve(&blob, Reply::status(404));
+    let archive = format!("/acme/lib/archive/{hash}.tar.gz");
+    github
+        .server
+        .serve(&archive, Reply::ok(github_sample(hash)));
+    let (theirs, ours) = (Sandbox::new(), Sandbox::new());
+    let args = [
+        "git-checkout-archive",
+        "https://github.com/acme/lib",
+        hash,
+        "x.tar.zst",
+    ];
+    let run = github
+        .lead(&theirs, script(&theirs, &python).args(args))
+        .run();
+    run.expect_code(0);
+    github
+        .lead(&ours, ours.binary().args(args))
+        .run()
+        .expect_code(0);
+    assert_eq!(
+        members(&theirs.read("x.tar.zst")),
+        members(&ours.read("x.tar.zst"))
+    );
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::support::archives::unzst;
+use crate::support::git::{Upstream, have_git, serve_files};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, artifact};
 use crate::support::server::{Reply, Server};
 use crate::support::skip::have_programs;
@@ -83,6 +84,20 @@ fn serve(server: &Server) {
     }
 }
 
+/// Serves the repository of the README's example.
+fn serve_repository(server: &Server, upstream: &Upstream) {
+    let repository = upstream.repository("widget");
+    repository
+        .write("README", "A widget.\n")
+        .program("make", "#!/bin/sh\n");
+    let commit = repository.commit();
+    assert!(
+        read("README.md").contains(&commit),
+        "the commit is {commit}"
+    );
+    serve_files(server, &repository, "/widget.git", None);
+}
+
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("list the store");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -107,7 +122,15 @@ fn every_command_runs() {
         "{commands:?}"
     );
     assert_eq!(commands[1].trim(), TESTS);
+    let upstream = Upstream::new();
+    let with_git = have_git("every_command_runs (git-checkout-archive)");
+    if with_git {
+        serve_repository(&server, &upstream);
+    }
     for command in commands {
+        if !with_git && command.contains("git-checkout-archive") {
+            continue;
+        }
         if command.trim() == TESTS {
             // This test is a part of it.
             continue;
@@ -119,7 +142,11 @@ fn every_command_runs() {
         let outcome = expect_success(run.run());
         outcome.expect_stderr(&["fetched "]);
     }
-    for command in ["static-url --help", "task-artifacts --help"] {
+    for command in [
+        "static-url --help",
+        "git-checkout-archive --help",
+        "task-artifacts --help",
+    ] {
         let mentioned = format!("`fetch-content {command}`");
         assert!(read("README.md").contains(&mentioned), "{mentioned}");
         expect_success(shell(&sandbox, &format!("fetch-content {command}")).run());

@@ -4,6 +4,7 @@
 pub(crate) mod acceptor;
 pub(crate) mod archives;
 pub(crate) mod ftp;
+pub(crate) mod git;
 pub(crate) mod gpg;
 pub(crate) mod hawk;
 pub(crate) mod hostile_zips;
@@ -15,6 +16,7 @@ pub(crate) mod raw_tar;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 pub(crate) mod skip;
+pub(crate) mod ssh;
 pub(crate) mod tls;
 pub(crate) mod tree;
 pub(crate) mod zips;

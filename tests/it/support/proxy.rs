@@ -2,6 +2,7 @@
 //! it saw, and can demand credentials or refuse.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy, copy_bidirectional};
@@ -19,6 +20,8 @@ pub(crate) enum Manner {
     Demanding(String),
     /// Answers this status to everybody.
     Refusing(u16),
+    /// Serves everybody, but every tunnel leads here.
+    Leading(SocketAddr),
 }
 
 /// A request as the proxy saw it.
@@ -78,7 +81,7 @@ async fn serve(
     let mut from_client = BufReader::new(from_client);
     let asked = read_head(&mut from_client, &record).await?;
     let refusal = match &manner {
-        Manner::Open => None,
+        Manner::Open | Manner::Leading(_) => None,
         Manner::Demanding(credentials) => {
             let given = asked.header("proxy-authorization");
             (given != Some(credentials.as_str())).then_some(407)
@@ -92,7 +95,11 @@ async fn serve(
         return to_client.write_all(answer.as_bytes()).await;
     }
     if asked.method == "CONNECT" {
-        tunnel(from_client, to_client, &asked.target).await
+        let target = match manner {
+            Manner::Leading(address) => address.to_string(),
+            _ => asked.target,
+        };
+        tunnel(from_client, to_client, &target).await
     } else {
         forward(from_client, to_client, asked, &record).await
     }

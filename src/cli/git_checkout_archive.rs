@@ -1,0 +1,67 @@
+//! `fetch-content git-checkout-archive`: a commit of a git repository becomes a `.tar.zst` of its files.
+
+use crate::{
+    cli::{args, settings, settings::Tunables, static_url::file_name, ui::Ui},
+    error::{Error, Result},
+    fetch::{Context, placing_slots},
+    fs::Staging,
+    http::{Address, Client},
+    observe::Event,
+    stream::bridge::run_blocking,
+    task::{Credentials, Secrets},
+    vcs,
+};
+use std::{path::Path, sync::Arc, time::Instant};
+
+/// Runs the subcommand.
+pub(super) async fn run(args: args::GitCheckoutArchive, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let file_name = file_name(&args.dest)?.to_owned();
+    let tunables = Tunables::new(&args.tuning)?;
+    let request = vcs::Request {
+        ssh_key: args.ssh_key_secret.as_deref().map(secret).transpose()?,
+        known_hosts: args.ssh_known_hosts,
+        repo: args.repo,
+        revision: args.commit,
+        path_prefix: args.path_prefix,
+        include_dot_git: args.include_dot_git,
+        file_name,
+    };
+    let context = Context {
+        client: Client::new(tunables.http)?,
+        retry: tunables.retry,
+        placing_slots: placing_slots(),
+        limits: tunables.limits,
+        staging: Arc::new(Staging::inside(
+            args.dest.parent().unwrap_or(Path::new("")),
+        )?),
+        start,
+    };
+    let observer = ui.watch(&request.file_name.to_string_lossy());
+    let staged =
+        vcs::fetch(&request, &context, &*observer)
+            .await
+            .map_err(|source| match source {
+                usage @ Error::Usage { .. } => usage,
+                source => Error::Fetch {
+                    name: args.dest.display().to_string(),
+                    source: Box::new(source),
+                },
+            })?;
+    for warning in staged.warnings {
+        observer.on_event(&Event::Warning(warning));
+    }
+    let staging = Arc::clone(&context.staging);
+    run_blocking(move || staging.publish_file(&staged.directory, &request.file_name)).await?;
+    ui.summary(start.elapsed());
+    Ok(())
+}
+
+fn secret(name: &str) -> Result<Address> {
+    let secrets = Secrets::new(
+        settings::text("TASKCLUSTER_ROOT_URL")?.as_deref(),
+        settings::text("TASKCLUSTER_PROXY_URL")?.as_deref(),
+        Credentials::from_variables(settings::text)?,
+    )?;
+    Ok(secrets.secret(name))
+}
