@@ -31,6 +31,16 @@ pub enum Error {
         /// The transport's cause.
         source: io::Error,
     },
+    /// Something could not be sent: no connection, or one that broke or did not take it.
+    #[error("cannot send to {url}")]
+    Send {
+        /// Where to.
+        url: SafeUrl,
+        /// Whether another attempt can help.
+        transient: bool,
+        /// The transport's cause.
+        source: io::Error,
+    },
     /// A server cannot prove who it is.
     #[error("cannot trust the server of {url}: its certificate {problem}")]
     Certificate {
@@ -227,6 +237,14 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// A deployment did not do what it was asked for.
+    #[error("cannot {what}")]
+    Deployment {
+        /// What that was, verb first.
+        what: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The time for all attempts together is over.
     #[error("not finished within the {total:?} allowed")]
     OutOfTime {
@@ -336,6 +354,9 @@ impl Error {
             Self::Http {
                 transient: true, ..
             }
+            | Self::Send {
+                transient: true, ..
+            }
             | Self::Stalled { .. }
             | Self::Slow { .. }
             | Self::Changed { .. }
@@ -344,6 +365,13 @@ impl Error {
                 code: 408 | 425 | 429 | 500..,
                 ..
             } => Retry::Soon,
+            // S3 did not get what was sent to it in the time that it allows.
+            Self::Status {
+                code: 400,
+                handed_out: true,
+                answer: Some(answer),
+                ..
+            } if answer.starts_with("RequestTimeout") => Retry::Soon,
             // How a storage says that the signature in its URL has expired, or that it was too slow to be asked.
             Self::Status {
                 code: 400 | 403,
@@ -354,10 +382,13 @@ impl Error {
             | Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. } => Retry::Once,
-            Self::Fetch { source, .. } => source.retry(),
+            Self::Fetch { source, .. } | Self::Deployment { source, .. } => source.retry(),
             Self::Git { retry, .. } => *retry,
             Self::Usage { .. }
             | Self::Http {
+                transient: false, ..
+            }
+            | Self::Send {
                 transient: false, ..
             }
             | Self::Certificate { .. }
@@ -380,8 +411,41 @@ impl Error {
         match self {
             Self::Status { code, .. } => *code == 404,
             Self::Fs { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.is_absence(),
+            Self::Fetch { source, .. }
+            | Self::GaveUp { source, .. }
+            | Self::Deployment { source, .. } => source.is_absence(),
             _ => false,
+        }
+    }
+
+    /// Returns the status by which the API of a deployment refused something.
+    pub(crate) fn refused_by_api(&self) -> Option<u16> {
+        match self {
+            Self::Status {
+                code,
+                handed_out: false,
+                ..
+            } => Some(*code),
+            Self::GaveUp { source, .. } | Self::Deployment { source, .. } => {
+                source.refused_by_api()
+            }
+            _ => None,
+        }
+    }
+
+    /// Says of a failure to talk to a server that something was to be sent.
+    pub(crate) fn while_sending(self) -> Self {
+        match self {
+            Self::Http {
+                url,
+                transient,
+                source,
+            } => Self::Send {
+                url,
+                transient,
+                source,
+            },
+            other => other,
         }
     }
 
@@ -399,6 +463,7 @@ impl Error {
         match self {
             Self::Usage { .. } => Kind::Usage,
             Self::Http { .. }
+            | Self::Send { .. }
             | Self::Certificate { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
@@ -417,7 +482,9 @@ impl Error {
             Self::Archive { .. } | Self::Limit { .. } => Kind::Archive,
             Self::Git { kind, .. } => *kind,
             Self::Fs { .. } => Kind::FileSystem,
-            Self::Fetch { source, .. } | Self::GaveUp { source, .. } => source.kind(),
+            Self::Fetch { source, .. }
+            | Self::GaveUp { source, .. }
+            | Self::Deployment { source, .. } => source.kind(),
             Self::Cancelled => Kind::Interrupted,
         }
     }
@@ -434,33 +501,15 @@ impl Error {
                 ));
             }
             Self::Fetch { source, .. } | Self::GaveUp { source, .. } => return source.hint(),
-            // After a redirect it was a storage that refused: nobody's scopes are at fault.
+            Self::Deployment { source, .. } => {
+                return match source.refused_by_api() {
+                    Some(status) => api_hint(status).map(str::to_owned),
+                    None => source.hint(),
+                };
+            }
             Self::Status {
-                code: 401 | 403,
-                handed_out: true,
-                ..
-            } => return None,
-            Self::Status { code: 401, .. } => {
-                "the credentials are wrong or have expired, or the clock of this machine is more than 15 minutes wrong; \
-                 an upstream may want a --header"
-            }
-            Self::Status { code: 403, .. } => {
-                "private artifacts need the scope queue:get-artifact:<name>, of the task for TASKCLUSTER_PROXY_URL or of \
-                 the client for TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and secrets secrets:get:<name>; an \
-                 upstream may want a --header"
-            }
-            Self::Status { code: 407, .. } => {
-                "the proxy wants other credentials: set http_proxy to http://USER:PASSWORD@HOST:PORT"
-            }
-            Self::Status { code: 404, .. } => {
-                "check the URL; an artifact may be missing because its task has not finished"
-            }
-            Self::Status { code: 410, .. } => {
-                "an artifact has expired when this is answered: run the task that makes it again"
-            }
-            Self::Status { code: 424, .. } => {
-                "the task could not upload this artifact: see the log of that task"
-            }
+                code, handed_out, ..
+            } => return status_hint(*code, *handed_out).map(str::to_owned),
             Self::Size { .. } | Self::AnnouncedSize { .. } | Self::Digest { .. } => {
                 "the content differs from what was pinned: the upstream changed it, or a cache serves something else"
             }
@@ -472,7 +521,7 @@ impl Error {
                 "either this is not what its maker signed, or the keys given are not the maker's present ones"
             }
             Self::Http { .. }
-            | Self::Status { .. }
+            | Self::Send { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }
             | Self::Slow { .. }
@@ -487,6 +536,48 @@ impl Error {
         };
         Some(hint.to_owned())
     }
+}
+
+/// Returns what can be done about a status. `handed_out` is whether another answer had named the URL.
+fn status_hint(code: u16, handed_out: bool) -> Option<&'static str> {
+    Some(match code {
+        // After a redirect it was a storage that refused: nobody's scopes are at fault.
+        401 | 403 if handed_out => return None,
+        401 => {
+            "the credentials are wrong or have expired, or the clock of this machine is more than 15 minutes wrong; \
+             an upstream may want a --header"
+        }
+        403 => {
+            "private artifacts need the scope queue:get-artifact:<name>, of the task for TASKCLUSTER_PROXY_URL or of \
+             the client for TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, and secrets secrets:get:<name>; an \
+             upstream may want a --header"
+        }
+        404 => "check the URL; an artifact may be missing because its task has not finished",
+        407 => {
+            "the proxy wants other credentials: set http_proxy to http://USER:PASSWORD@HOST:PORT"
+        }
+        410 => "an artifact has expired when this is answered: run the task that makes it again",
+        424 => "the task could not upload this artifact: see the log of that task",
+        _ => return None,
+    })
+}
+
+/// Returns what can be done about a refusal of something that was asked of a deployment's API.
+fn api_hint(status: u16) -> Option<&'static str> {
+    Some(match status {
+        401 => {
+            "the credentials are wrong or have expired, or the clock of this machine is more than 15 minutes wrong"
+        }
+        403 => {
+            "the missing scopes must be added to the task, for TASKCLUSTER_PROXY_URL, or to the client, for \
+             TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN"
+        }
+        409 => {
+            "what has been created stays as it is: another storage, content type or earlier expiry is refused, and so \
+             is anything new for a run that has ended"
+        }
+        _ => return None,
+    })
 }
 
 impl Kind {
@@ -538,6 +629,24 @@ mod tests {
             let once = code != 404;
             assert_eq!(refused.retry() == Retry::Once, once, "{code}");
         }
+    }
+
+    #[test]
+    fn a_storage_that_waited_too_long_may_be_asked_often() {
+        let of = |said: &str, by_storage| {
+            let mut refused = status(400);
+            if let Error::Status {
+                handed_out, answer, ..
+            } = &mut refused
+            {
+                (*handed_out, *answer) = (by_storage, Some(said.into()));
+            }
+            refused.retry()
+        };
+        let said = "RequestTimeout: Your socket connection was not read from";
+        assert_eq!(of(said, true), Retry::Soon);
+        assert_eq!(of("EntityTooLarge: too large", true), Retry::Once);
+        assert_eq!(of(said, false), Retry::Never);
     }
 
     #[test]

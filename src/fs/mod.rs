@@ -4,16 +4,19 @@
 //! - [`Dir`]: a directory by descriptor; every operation names one component in it and follows no link.
 //! - [`Tree`]: a directory that members of an archive are created in; nothing gets out of it.
 //! - [`Staging`]: the private directory of a run, removed whatever happens.
+//! - [`Outgoing`]: a file that is read only as long as it stays what it was.
 //! - [`merge()`]: staged content moved to where it belongs.
 
 mod dir;
 mod merge;
+mod outgoing;
 mod staging;
 mod tree;
 mod write_behind;
 
 pub(crate) use dir::{Dir, umask};
 pub(crate) use merge::{descend, merge};
+pub use outgoing::Outgoing;
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree};
 pub(crate) use write_behind::{SMALL, WriteBehind};

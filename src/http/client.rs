@@ -235,17 +235,37 @@ impl Client {
     /// Sends JSON with PUT and returns the body of the answer. Redirects are not followed.
     ///
     /// # Errors
-    /// As [`Client::get`].
+    /// As [`Client::get`], with [`Error::Send`] in place of [`Error::Http`].
     pub async fn put_json(&self, address: &Address, json: String) -> Result<Body> {
+        self.send_json(Method::PUT, address, json).await
+    }
+
+    /// Sends JSON with POST and returns the body of the answer. Redirects are not followed.
+    ///
+    /// # Errors
+    /// As [`Client::put_json`].
+    pub async fn post_json(&self, address: &Address, json: String) -> Result<Body> {
+        self.send_json(Method::POST, address, json).await
+    }
+
+    async fn send_json(&self, method: Method, address: &Address, json: String) -> Result<Body> {
         let url = &address.url;
-        let headers = headers(&Method::PUT, address)?;
-        let request = self.shared.put(url.clone()).headers(headers);
+        let headers = headers(&method, address)?;
+        let request = self.shared.request(method, url.clone()).headers(headers);
         let request = request.header(CONTENT_TYPE, "application/json").body(json);
-        let response = self.send(url, request).await?;
+        let response = self.send(url, request).await;
+        let response = response.map_err(Error::while_sending)?;
         if !response.status().is_success() {
             return Err(refusal(url, response, address.handed_out).await);
         }
         Ok(Body::whole(url, address.clone(), response, &self.settings))
+    }
+
+    /// Returns a request that sends something with PUT, over a connection for itself.
+    pub(super) fn put(&self, address: &Address) -> Result<RequestBuilder> {
+        let mut headers = headers(&Method::PUT, address)?;
+        headers.remove(ACCEPT_ENCODING);
+        Ok(self.single.put(address.url.clone()).headers(headers))
     }
 
     /// Returns the limits of its connections.

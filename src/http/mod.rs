@@ -18,6 +18,7 @@ mod refusal;
 mod retry;
 mod tls;
 mod transport;
+mod upload;
 
 pub use address::{Address, Answer, Authorize, Detour};
 pub use body::{Body, Head};
@@ -25,6 +26,7 @@ pub use client::{Client, Settings, Source};
 pub use download::Download;
 pub use header::Header;
 pub use retry::{Attempts, RetryPolicy};
+pub use upload::{Hashes, Sent};
 
 /// For fuzz targets.
 #[cfg(feature = "fuzzing")]

@@ -48,7 +48,7 @@ async fn read_some(mut response: Response) -> Vec<u8> {
 }
 
 /// Returns what an error's body says to people: `message` and `reason` of the Taskcluster API's JSON (before its
-/// `---` separator), or the first line of other text that is not HTML.
+/// `---` separator), code and message of an S3 storage's XML, or the first line of other text that is not HTML.
 fn human_text(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct ApiError {
@@ -67,7 +67,7 @@ fn human_text(body: &[u8]) -> Option<String> {
                 .collect::<Vec<_>>()
                 .join(": ")
         }
-        Err(_) if text.trim_start().starts_with('<') => String::new(),
+        Err(_) if text.trim_start().starts_with('<') => storage_text(&text).unwrap_or_default(),
         Err(_) => text
             .trim()
             .lines()
@@ -79,6 +79,17 @@ fn human_text(body: &[u8]) -> Option<String> {
     };
     let shown = shown(&text.trim().replace('\n', " "));
     (!shown.is_empty()).then_some(shown)
+}
+
+/// Returns code and message of the error of an S3 storage. The rest of it may repeat what was signed.
+fn storage_text(xml: &str) -> Option<String> {
+    let (_, error) = xml.split_once("<Error>")?;
+    let element = |start, end| Some(error.split_once(start)?.1.split_once(end)?.0);
+    let code = element("<Code>", "</Code>")?;
+    Some(match element("<Message>", "</Message>") {
+        Some(message) => format!("{code}: {message}"),
+        None => code.to_owned(),
+    })
 }
 
 /// Makes a server's words fit to be shown: control characters are escaped, quotes are not.
@@ -132,6 +143,12 @@ mod tests {
         assert_eq!(
             human_text(error).unwrap(),
             "file-missing-on-worker: no \\u{1b}[31mfile"
+        );
+        let storage = br#"<?xml version="1.0"?>
+<Error><Code>RequestTimeout</Code><Message>Idle connections will be closed.</Message><RequestId>7</RequestId></Error>"#;
+        assert_eq!(
+            human_text(storage).unwrap(),
+            "RequestTimeout: Idle connections will be closed."
         );
         assert_eq!(human_text(b"<html>Bad Gateway</html>"), None);
         assert_eq!(

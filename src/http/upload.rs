@@ -1,0 +1,191 @@
+//! Sending a file with PUT: piece by piece, hashed as it goes, and only to its end if it stays as it is.
+
+use crate::{
+    digest::{Sha256Digest, Sha512Digest},
+    error::{Error, Result},
+    fs::Outgoing,
+    http::{Address, Client, refusal::refusal, transport::transport_error},
+    observe::{Event, Observer},
+    safe_url::SafeUrl,
+    size::ByteSize,
+};
+use bytes::Bytes;
+use futures::stream;
+use reqwest::{Response, header::CONTENT_LENGTH};
+use sha2::{Digest, Sha256, Sha512};
+use std::{convert::Infallible, io, pin::pin, time::Duration};
+use tokio::{sync::mpsc, time::timeout};
+
+/// Size of a piece, in bytes. The time that one may take is the stall time-out: with 60 s, what is slower than about
+/// 1 kB/s is given up, as it is for downloads.
+const PIECE: usize = 64 * 1024;
+
+/// Pieces that wait to be sent.
+const DEPTH: usize = 4;
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// In bytes.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Sha256Digest,
+    /// Its other digest, if that was wanted.
+    pub sha512: Option<Sha512Digest>,
+}
+
+/// The hashes to make of what is sent.
+#[derive(Clone, Debug)]
+pub struct Hashes {
+    bytes: u64,
+    sha256: Sha256,
+    sha512: Option<Sha512>,
+}
+
+impl Hashes {
+    /// SHA-256 alone.
+    #[must_use]
+    pub fn one() -> Self {
+        Self {
+            bytes: 0,
+            sha256: Sha256::default(),
+            sha512: None,
+        }
+    }
+
+    /// SHA-256 and SHA-512.
+    #[must_use]
+    pub fn both() -> Self {
+        Self {
+            sha512: Some(Sha512::default()),
+            ..Self::one()
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.sha256.update(bytes);
+        if let Some(sha512) = &mut self.sha512 {
+            sha512.update(bytes);
+        }
+    }
+
+    /// Returns what they are of.
+    #[must_use]
+    pub fn finish(self) -> Sent {
+        let sha512 = self.sha512.map(|sha512| sha512.finalize().into());
+        Sent {
+            bytes: self.bytes,
+            sha256: Sha256Digest::from_bytes(self.sha256.finalize().into()),
+            sha512: sha512.map(Sha512Digest::from_bytes),
+        }
+    }
+}
+
+impl Client {
+    /// Sends a file with PUT, with the headers of `address` and its length. Redirects are not followed.
+    ///
+    /// # Errors
+    /// [`Error::Send`] and [`Error::Status`]; [`Error::Fs`] when the file cannot be read or changes meanwhile, and then
+    /// the server has not got the last of it.
+    ///
+    /// # Cancel safety
+    /// When dropped, the server has not got the last of the file, or is about to have all of it.
+    pub async fn put_file(
+        &self,
+        address: &Address,
+        file: &Outgoing,
+        hashes: Hashes,
+        observer: &dyn Observer,
+    ) -> Result<Sent> {
+        let url = SafeUrl::from(&address.url);
+        let patience = self.settings().stall_timeout;
+        let (pieces, mut taken) = mpsc::channel::<Bytes>(DEPTH);
+        let body = stream::poll_fn(move |context| {
+            let piece = taken.poll_recv(context);
+            piece.map(|piece| piece.map(Ok::<_, Infallible>))
+        });
+        // A length in place of chunks: storages take nothing else.
+        let request = self.put(address)?.header(CONTENT_LENGTH, file.size());
+        let answer = request.body(reqwest::Body::wrap_stream(body)).send();
+        let mut answer = pin!(answer);
+        observer.on_event(&Event::Started {
+            url: &url,
+            size: Some(file.size()),
+        });
+        let feed = Feed {
+            url: &url,
+            pieces,
+            patience,
+            observer,
+        };
+        let (sent, response) = tokio::select! {
+            sent = feed.run(file, hashes) => {
+                let sent = sent?;
+                let Ok(answer) = timeout(patience, &mut answer).await else {
+                    return Err(silent(&url, patience, "no answer", sent.bytes));
+                };
+                (Some(sent), answer)
+            }
+            answer = &mut answer => (None, answer),
+        };
+        let response: Response =
+            response.map_err(|err| transport_error(url.clone(), err).while_sending())?;
+        if !response.status().is_success() {
+            return Err(refusal(&address.url, response, address.handed_out).await);
+        }
+        sent.ok_or_else(|| Error::Send {
+            url,
+            transient: true,
+            source: io::Error::other("the server is content with less than all of it"),
+        })
+    }
+}
+
+/// Feeds a request with pieces.
+struct Feed<'a> {
+    url: &'a SafeUrl,
+    pieces: mpsc::Sender<Bytes>,
+    patience: Duration,
+    observer: &'a dyn Observer,
+}
+
+impl Feed<'_> {
+    /// Reads the file to its end, which is the request's. A request that has ended takes nothing more: then this waits
+    /// for ever, since what became of the request is for the answer to tell.
+    async fn run(self, file: &Outgoing, mut hashes: Hashes) -> Result<Sent> {
+        let mut reading = file.open().await?;
+        let mut buffer = vec![0; PIECE];
+        // There is nothing to wait for behind the last piece: its answer may be there at once.
+        while !reading.is_over() {
+            let length = reading.fill(&mut buffer).await?;
+            let piece = &buffer[..length];
+            hashes.update(piece);
+            let sending = self.pieces.send(Bytes::copy_from_slice(piece));
+            match timeout(self.patience, sending).await {
+                Ok(Ok(())) => self.observer.on_event(&Event::Received {
+                    bytes: length as u64,
+                }),
+                Ok(Err(_ended)) => std::future::pending().await,
+                Err(_elapsed) => {
+                    let sent = hashes.finish().bytes;
+                    return Err(silent(self.url, self.patience, "nothing was taken", sent));
+                }
+            }
+        }
+        Ok(hashes.finish())
+    }
+}
+
+fn silent(url: &SafeUrl, after: Duration, what: &str, sent: u64) -> Error {
+    let sent = ByteSize(sent);
+    Error::Send {
+        url: url.clone(),
+        transient: true,
+        source: io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{what} for {after:?} ({sent} were sent until then)"),
+        ),
+    }
+}
