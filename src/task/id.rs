@@ -1,6 +1,9 @@
 //! [`TaskId`] and [`ArtifactName`], which become parts of URLs and of file names.
 
+use crate::error::{Error, Result};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use std::{fmt, str::FromStr};
 
@@ -26,13 +29,35 @@ pub struct TaskId(String);
 #[serde(try_from = "String")]
 pub struct ArtifactName(String);
 
-/// Why a text is not a [`TaskId`] or an [`ArtifactName`].
+/// The number of a run of a task, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId(u32);
+
+/// Why a text is not a [`TaskId`], a [`RunId`] or an [`ArtifactName`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{}` {problem}", text.escape_debug())]
 pub struct ParseIdError {
     what: &'static str,
     text: String,
     problem: &'static str,
+}
+
+impl TaskId {
+    /// Makes an id that no other task has: a slugid, which is a random UUID (version 4) in URL-safe base64. Its first
+    /// bit is zero, as in Taskcluster's own ("nice" ones): none begins with a hyphen, like an option.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the system gives no random numbers.
+    pub fn random() -> Result<Self> {
+        let mut uuid = [0; 16];
+        SystemRandom::new()
+            .fill(&mut uuid)
+            .map_err(|_unspecified| Error::usage("the system gives no random numbers"))?;
+        uuid[0] &= 0x7f;
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        Ok(Self(BASE64_URL_SAFE_NO_PAD.encode(uuid)))
+    }
 }
 
 impl FromStr for TaskId {
@@ -49,6 +74,25 @@ impl FromStr for TaskId {
             });
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for RunId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let number = text.parse().ok().filter(|_| !text.starts_with('+'));
+        number.map(Self).ok_or_else(|| ParseIdError {
+            what: "run id",
+            text: text.to_owned(),
+            problem: "is not a number",
+        })
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -87,6 +131,22 @@ impl ArtifactName {
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.0.starts_with("public/")
+    }
+
+    /// Returns the name if an artifact can be created with it: Taskcluster takes up to 1024 printable ASCII characters.
+    ///
+    /// # Errors
+    /// [`ParseIdError`].
+    pub fn creatable(self) -> Result<Self, ParseIdError> {
+        let printable = |byte: u8| matches!(byte, b' '..=b'~');
+        if self.0.len() <= 1024 && self.0.bytes().all(printable) {
+            return Ok(self);
+        }
+        Err(ParseIdError {
+            what: "artifact name",
+            text: self.0,
+            problem: "cannot be created: expected at most 1024 printable ASCII characters",
+        })
     }
 
     /// Returns the last segment: what the file is called.
@@ -131,8 +191,9 @@ text_type!(ArtifactName);
 
 #[cfg(test)]
 mod tests {
-    use super::{ArtifactName, TaskId};
+    use super::{ArtifactName, RunId, TaskId};
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     #[test]
     fn names_are_encoded_once_and_keep_their_slashes() {
@@ -172,10 +233,50 @@ mod tests {
     }
 
     #[test]
+    fn names_of_new_artifacts_are_printable_ascii() {
+        let long = format!("public/{}", "x/".repeat(510));
+        for (name, creatable) in [
+            ("public/a b~%", true),
+            ("public/é", false),
+            (&format!("{}x", &long[..1023]), true),
+            (&format!("{}xy", &long[..1023]), false),
+        ] {
+            let name: ArtifactName = name.parse().unwrap();
+            assert_eq!(name.clone().creatable().is_ok(), creatable, "{name}");
+        }
+    }
+
+    #[test]
+    fn runs_are_numbers() {
+        assert_eq!("12".parse::<RunId>().unwrap().to_string(), "12");
+        for text in ["", "-1", "+1", "1/2", "x"] {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn task_ids_are_one_segment() {
         assert!("dSlITZ4yQgmvxxAi4A8fHQ".parse::<TaskId>().is_ok());
         for id in ["", "a/b", "..", "a b", "é"] {
             assert!(id.parse::<TaskId>().is_err(), "{id}");
+        }
+    }
+
+    /// `^[A-Za-z0-9_-]{8}[Q-T][A-Za-z0-9_-][CGKOSWaeimquy26-][A-Za-z0-9_-]{10}[AQgw]$`, and no hyphen in front.
+    #[test]
+    fn made_ids_are_nice_slugids() {
+        let ids: HashSet<String> = (0..1000)
+            .map(|_| TaskId::random().unwrap().to_string())
+            .collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            let bytes = id.as_bytes();
+            assert_eq!(bytes.len(), 22, "{id}");
+            assert!(bytes[0].is_ascii_alphabetic(), "{id}");
+            assert!((b'Q'..=b'T').contains(&bytes[8]), "{id}");
+            assert!(b"CGKOSWaeimquy26-".contains(&bytes[10]), "{id}");
+            assert!(b"AQgw".contains(&bytes[21]), "{id}");
+            assert_eq!(id.parse::<TaskId>().unwrap().to_string(), id);
         }
     }
 

@@ -8,28 +8,20 @@
 use crate::{
     digest::Sha2Digest,
     error::{Error, Result},
-    http::{Address, Body, Client},
+    http::{Address, Client},
     safe_url::SafeUrl,
-    task::{credentials::Credentials, queue::api_url},
+    task::{
+        answer::{Given, broken, json},
+        queue::{api_url, segment},
+    },
     verify::Expected,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, de::DeserializeOwned};
-use std::{io, sync::Arc};
+use serde::Deserialize;
+use std::sync::Arc;
 use url::Url;
-
-/// What is not encoded in an object's name, which is one segment of a path.
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 /// What this program can do with an object. The service prefers the first, which comes with digests.
 const METHODS: &str = r#"{"acceptDownloadMethods":{"getUrl":true,"simple":true}}"#;
-
-/// More than any answer of the API has, in bytes.
-const LIMIT: usize = 1 << 20;
 
 /// What the queue knows of an artifact's content.
 #[derive(Deserialize)]
@@ -41,15 +33,6 @@ enum Content {
     },
     #[serde(other)]
     Elsewhere,
-}
-
-/// Credentials for one object.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Given {
-    client_id: String,
-    access_token: String,
-    certificate: Option<String>,
 }
 
 /// How to get an object.
@@ -81,10 +64,8 @@ pub(super) async fn locate(client: &Client, content: &Address, root: &Url) -> Re
             return Err(broken(&asked, true, problem));
         }
     };
-    let certificate = given.certificate.as_deref();
-    let credentials = Credentials::new(given.client_id, &given.access_token, certificate)
-        .map_err(|_malformed| broken(&asked, false, "it has malformed credentials"))?;
-    let name = utf8_percent_encode(&name, KEPT);
+    let credentials = given.credentials(&asked)?;
+    let name = segment(&name);
     let start = Address {
         authorize: Some(Arc::new(credentials)),
         ..Address::from(api_url(root, &format!("object/v1/start-download/{name}")))
@@ -133,27 +114,4 @@ fn digest<const BYTES: usize>(
             problem,
         }
     })
-}
-
-/// Reads an answer of the API. Its text, which may be repeated by an error of the parser, may hold credentials.
-async fn json<T: DeserializeOwned>(body: Body) -> Result<T> {
-    let url = body.head().url.clone();
-    let text = body.read_all(LIMIT).await?;
-    serde_json::from_slice(&text).map_err(|err| {
-        let problem = if err.is_data() {
-            "it is JSON of another shape"
-        } else {
-            "it is not JSON"
-        };
-        broken(&url, false, problem)
-    })
-}
-
-fn broken(url: &SafeUrl, transient: bool, problem: &str) -> Error {
-    let text = format!("the answer is not what the API describes: {problem}");
-    Error::Http {
-        url: url.clone(),
-        transient,
-        source: io::Error::new(io::ErrorKind::InvalidData, text),
-    }
 }

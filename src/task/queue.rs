@@ -14,8 +14,16 @@ use crate::{
     },
 };
 use futures::{FutureExt, future::BoxFuture};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::sync::Arc;
 use url::Url;
+
+/// What is not encoded in one segment of a path: RFC 3986's unreserved characters.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// A Taskcluster deployment, and what opens its private artifacts.
 #[derive(Clone, Debug)]
@@ -46,12 +54,8 @@ impl Queue {
     /// # Errors
     /// [`Error::Usage`] for a private artifact when there is neither a proxy nor credentials.
     pub fn artifact(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Address> {
-        let open = Way {
-            base: self.root.clone(),
-            credentials: None,
-        };
         let (way, otherwise) = match self.private_way() {
-            private if artifact.is_public() => (open, private),
+            private if artifact.is_public() => (self.open_way(), private),
             Some(private) => (private, None),
             None => {
                 return Err(Error::Usage {
@@ -76,7 +80,38 @@ impl Queue {
         Ok(asked.into_address())
     }
 
-    fn private_way(&self) -> Option<Way> {
+    /// Returns how everybody reaches the API.
+    pub(super) fn open_way(&self) -> Way {
+        Way {
+            base: self.root.clone(),
+            credentials: None,
+        }
+    }
+
+    /// Returns how the API is reached with credentials of any kind, to change something.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there are none.
+    pub(super) fn own_way(&self) -> Result<Way> {
+        self.private_way().ok_or_else(|| Error::Usage {
+            what: "neither TASKCLUSTER_PROXY_URL nor TASKCLUSTER_CLIENT_ID is set".into(),
+            hint: Some(
+                "in a task, enable its taskclusterProxy feature; elsewhere, set TASKCLUSTER_CLIENT_ID and \
+                 TASKCLUSTER_ACCESS_TOKEN"
+                    .into(),
+            ),
+        })
+    }
+
+    /// Returns how the API is reached with credentials that it gave out itself, which a proxy would not use.
+    pub(super) fn way_with(&self, credentials: Credentials) -> Way {
+        Way {
+            credentials: Some(Arc::new(credentials)),
+            ..self.open_way()
+        }
+    }
+
+    pub(super) fn private_way(&self) -> Option<Way> {
         match (&self.proxy, &self.credentials) {
             (Some(proxy), _) => Some(Way {
                 base: proxy.clone(),
@@ -113,6 +148,7 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// Returns the address of a method. `path` is percent-encoded and begins with the service.
     pub(super) fn address(&self, path: &str) -> Address {
         let credentials = self.credentials.clone();
         Address {
@@ -122,12 +158,22 @@ impl Way {
     }
 }
 
-/// Returns a URL of the API. `path` is percent-encoded and begins with the service.
+/// Returns a URL of the API. `path` is percent-encoded, begins with the service and may have a query.
 pub(super) fn api_url(base: &Url, path: &str) -> Url {
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
     let mut url = base.clone();
     let root = base.path().trim_end_matches('/');
     url.set_path(&format!("{root}/api/{path}"));
+    url.set_query(query);
     url
+}
+
+/// Returns a text as one segment of a path, or as a value in a query.
+pub(super) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, KEPT).to_string()
 }
 
 /// An artifact on its way. The answer of the queue decides where it goes on.
