@@ -418,14 +418,14 @@ impl Error {
         }
     }
 
-    /// Returns the status by which the API of a deployment refused something.
+    /// Returns the status by which the API of a deployment refused something for good.
     pub(crate) fn refused_by_api(&self) -> Option<u16> {
         match self {
             Self::Status {
                 code,
                 handed_out: false,
                 ..
-            } => Some(*code),
+            } if self.retry() == Retry::Never => Some(*code),
             Self::GaveUp { source, .. } | Self::Deployment { source, .. } => {
                 source.refused_by_api()
             }

@@ -11,6 +11,7 @@ mod bad_input;
 mod cancel;
 mod chain_of_trust;
 mod connections;
+mod deployment;
 mod differential;
 mod differential_zip;
 mod encoding;

@@ -300,7 +300,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// In the order sent, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// What came with it, but for its last byte.
+    /// What came with it.
     pub(crate) body: Vec<u8>,
     /// When its head was complete.
     pub(crate) at: Instant,
@@ -583,7 +583,7 @@ fn next_reply(state: &mut State, seen: &Seen) -> Reply {
     reply
 }
 
-/// Reads a request up to, but not including, its last byte.
+/// Reads a request up to, but not including, its last byte; if that is one of its body, it is looked at.
 ///
 /// The byte that stays in the receive buffer is what makes [`Fault::ResetAfter`] work: closing a socket
 /// with unread data sends RST instead of FIN, without `SO_LINGER`.
@@ -617,14 +617,38 @@ fn read_request(
     let length: usize = length.and_then(Result::ok).unwrap_or_default();
     if length > 0 {
         read_byte(stream, shared)?; // the last one of the head
-    }
-    while seen.body.len() + 1 < length {
-        match read_byte(stream, shared)? {
-            Some(byte) => seen.body.push(byte),
+        match read_body(stream, length, shared)? {
+            Some(body) => seen.body = body,
             None => return Ok(None),
         }
     }
     Ok(Some(seen))
+}
+
+/// Returns a body whose last byte stays in the receive buffer; `None` when there will not be as much.
+fn read_body(
+    stream: &mut TcpStream,
+    length: usize,
+    shared: &Shared,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut body = vec![0; length];
+    let mut filled = 0;
+    while !shared.lock().stopping {
+        let rest = &mut body[filled..];
+        let last = rest.len() == 1;
+        let read = match rest.len() {
+            1 => stream.peek(rest),
+            left => stream.read(&mut rest[..left - 1]),
+        };
+        match read {
+            Ok(0) => return Ok(None),
+            Ok(_) if last => return Ok(Some(body)),
+            Ok(more) => filled += more,
+            Err(err) if is_timeout(&err) => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the next byte; `None` when there will be none.
