@@ -1,6 +1,6 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// Puts the inputs of a CI task on disk: fast, verified, never half-way.
@@ -16,6 +16,7 @@ pub(super) enum Command {
     StaticUrl(StaticUrl),
     GitCheckoutArchive(GitCheckoutArchive),
     TaskArtifacts(TaskArtifacts),
+    Upload(Upload),
 }
 
 /// Download one URL, verify it, and repack archives.
@@ -57,6 +58,9 @@ pub(super) struct StaticUrl {
     /// Make an archive also of a download that is none
     #[arg(long)]
     pub(super) force_archive: bool,
+    /// Create an artifact of this name from DEST, in the task that this runs in
+    #[arg(long, value_name = "NAME")]
+    pub(super) upload: Option<String>,
     /// What to download
     pub(super) url: String,
     /// Where to put it; names that end in `.tar.zst` are repacked to that format
@@ -119,6 +123,39 @@ pub(super) struct TaskArtifacts {
     pub(super) deny_external_symlinks: bool,
     #[command(flatten)]
     pub(super) tuning: Tuning,
+}
+
+/// Create artifacts of the task that this runs in.
+///
+/// The task is that of TASK_ID and RUN_ID. Workers upload what a task declares; this is for what it does not, or for
+/// workers that cannot.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = UPLOAD_EXAMPLE)]
+pub(super) struct Upload {
+    /// What artifacts are: files, kept by the queue (s3) or the object service, as the deployment has it; links to
+    /// artifacts of the same task; or references to URLs [default: s3, or what the environment says]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub(super) storage: Option<Storage>,
+    /// Media type of all of them [default: by the extensions of their names]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) content_type: Option<String>,
+    /// When they expire, such as 2027-01-31T00:00:00Z [default: with the task]
+    #[arg(long, value_name = "TIME")]
+    pub(super) expires: Option<String>,
+    /// Artifacts: a name and, after the first `=`, a file, the name of another artifact, or a URL
+    #[arg(required = true, value_name = "NAME=FILE")]
+    pub(super) artifacts: Vec<String>,
+    #[command(flatten)]
+    pub(super) tuning: Tuning,
+}
+
+/// What an artifact is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Storage {
+    S3,
+    Object,
+    Link,
+    Reference,
 }
 
 /// How to deal with networks and servers. The environment says what is not said here.
@@ -193,13 +230,19 @@ Example:
   export MOZ_FETCHES='[{\"task\": \"dSlITZ4yQgmvxxAi4A8fHQ\", \"artifact\": \"public/build/gmp.tar.zst\"}]'
   fetch-content task-artifacts --dest fetches";
 
+const UPLOAD_EXAMPLE: &str = "\
+Example, in a task with the taskclusterProxy feature:
+  fetch-content upload public/build/gmp.tar.zst=gmp.tar.zst public/sizes.json=sizes.json
+  fetch-content upload --storage link public/latest.tar.zst=public/build/gmp.tar.zst";
+
 const ENVIRONMENT: &str = "\
 Environment:
   MOZ_FETCHES, MOZ_FETCHES_DIR          list and destination of task-artifacts
   TASKCLUSTER_ROOT_URL                  the deployment that has the artifacts
-  TASKCLUSTER_PROXY_URL                 where private artifacts are read through
+  TASKCLUSTER_PROXY_URL                 where private artifacts are read, and artifacts created, through
   TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN, TASKCLUSTER_CERTIFICATE
-                                        credentials for private artifacts without a proxy
+                                        credentials for the same without a proxy
+  TASK_ID, RUN_ID                       the task and run that artifacts are created in
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]
@@ -212,6 +255,7 @@ Environment:
   FETCH_CONTENT_STALL_TIMEOUT_MS        without a byte [60000]
   FETCH_CONTENT_MIN_SPEED               least bytes per second over that time [1000]
   FETCH_CONTENT_TOTAL_TIMEOUT_MS        for all attempts of a transfer together [none]
+  FETCH_CONTENT_UPLOAD_STORAGE          where uploads go, s3 or object [s3]
   FETCH_CONTENT_MAX_EXPANDED_SIZE       bytes that any archive may unpack to [8589934592]
   FETCH_CONTENT_MAX_EXPANSION           times its own size, where that is more [100]
   FETCH_CONTENT_MAX_ENTRIES             members of an archive [2000000]

@@ -7,6 +7,7 @@ mod settings;
 mod static_url;
 mod task_artifacts;
 mod ui;
+mod upload;
 
 use crate::{
     error::{self, Error, Result},
@@ -78,6 +79,7 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::StaticUrl(args) => static_url::run(args, ui).await,
         Command::GitCheckoutArchive(args) => git_checkout_archive::run(args, ui).await,
         Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
+        Command::Upload(args) => upload::run(args, ui).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     archive::{Placing, Repack, is_tar_zst},
-    cli::{args, settings::Tunables, ui::Ui},
+    cli::{args, settings::Tunables, ui::Ui, upload::FileUpload},
     error::{self, Error, Result},
     fetch::{Context, Request, Signed, Staged, fetch, placing_slots},
     fs::{self, Staging},
@@ -25,8 +25,12 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     let observer_name = label(&url).to_owned();
     let request = request(&args, url, ui)?;
     let tunables = Tunables::new(&args.tuning)?;
+    let client = Client::new(tunables.http)?;
+    let upload = args.upload.as_deref();
+    let upload = upload.map(|name| FileUpload::prepare(name, &client, &tunables.retry, ui));
+    let upload = upload.transpose()?;
     let context = Context {
-        client: Client::new(tunables.http)?,
+        client,
         retry: tunables.retry,
         placing_slots: placing_slots(),
         limits: tunables.limits,
@@ -54,7 +58,10 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
         run_blocking(move || staging.publish_file(&directory, &name)).await?;
     }
     ui.summary(start.elapsed());
-    Ok(())
+    match upload {
+        Some(upload) => upload.run(&args.dest, ui).await,
+        None => Ok(()),
+    }
 }
 
 /// Checks what was typed. The warning comes last, when nothing is wrong.

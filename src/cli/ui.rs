@@ -73,11 +73,14 @@ impl Ui {
             fetched: None,
         });
         Arc::new(Watch {
-            ui: Arc::clone(self),
-            row: rows.len() - 1,
-            name: name.to_owned(),
-            bar: Mutex::default(),
+            row: Some(rows.len() - 1),
+            ..Watch::new(self, name)
         })
+    }
+
+    /// Returns the observer of something that is not in the summary.
+    pub(super) fn listen(self: &Arc<Self>, name: &str) -> Arc<dyn Observer> {
+        Arc::new(Watch::new(self, name))
     }
 
     /// Removes the bars.
@@ -129,12 +132,21 @@ impl Ui {
 /// Shows the events of one fetch.
 struct Watch {
     ui: Arc<Ui>,
-    row: usize,
+    row: Option<usize>,
     name: String,
     bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Watch {
+    fn new(ui: &Arc<Ui>, name: &str) -> Self {
+        Self {
+            ui: Arc::clone(ui),
+            row: None,
+            name: name.to_owned(),
+            bar: Mutex::default(),
+        }
+    }
+
     fn line(&self, text: &str) {
         self.ui.line(&format!("[{}] {text}", self.name));
     }
@@ -211,8 +223,10 @@ impl Watch {
             time.as_secs_f64(),
             size.rate(time)
         ));
-        let mut rows = self.ui.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows[self.row].fetched = Some(fetched.clone());
+        if let Some(row) = self.row {
+            let mut rows = self.ui.rows.lock().unwrap_or_else(PoisonError::into_inner);
+            rows[row].fetched = Some(fetched.clone());
+        }
     }
 }
 

@@ -108,6 +108,14 @@ impl Deployment {
         }
     }
 
+    /// Checks that there is a way to change something. Asks nobody.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check_credentials(&self) -> Result<()> {
+        self.queue.own_way().map(drop)
+    }
+
     /// Calls a method that changes nothing.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
         let refused = match self.repeated(&self.queue.open_way(), call).await {

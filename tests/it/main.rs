@@ -38,3 +38,4 @@ mod static_url;
 mod support;
 mod task_artifacts;
 mod transport;
+mod upload;

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::support::archives::unzst;
 use crate::support::git::{Upstream, have_git, serve_files};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox, artifact};
+use crate::support::platform::Platform;
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact};
 use crate::support::server::{Reply, Server};
 use crate::support::skip::have_programs;
 use crate::support::tree::{Kind, Tree};
@@ -116,6 +117,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn every_command_runs() {
     let (sandbox, server) = (clone(), Server::start());
     serve(&server);
+    let artifacts = [
+        "public/build/crc.tar.zst",
+        "public/greet.h",
+        "public/latest.tar.zst",
+    ];
+    let platform = Platform::start(&artifacts, None);
     let commands = blocks("sh");
     assert!(
         commands[0].contains("cargo run --release -- task-artifacts"),
@@ -135,23 +142,30 @@ fn every_command_runs() {
             // This test is a part of it.
             continue;
         }
+        let creates = command.contains("fetch-content upload");
+        let deployment = if creates { &platform.api } else { &server };
         let run = shell(&sandbox, &command)
             .env("UPSTREAM", server.root())
-            .env("DEPLOYMENT", server.root())
-            .env("TASKCLUSTER_ROOT_URL", server.root());
+            .env("DEPLOYMENT", deployment.root())
+            .env("TASKCLUSTER_ROOT_URL", deployment.root())
+            .env("TASKCLUSTER_PROXY_URL", deployment.root())
+            .env("TASK_ID", TASK_A)
+            .env("RUN_ID", "0");
         let outcome = expect_success(run.run());
-        outcome.expect_stderr(&["fetched "]);
+        outcome.expect_stderr(&[if creates { "created " } else { "fetched " }]);
     }
+    assert!(read("README.md").contains("`fetch-content --help`"));
     for command in [
+        "--help",
         "static-url --help",
         "git-checkout-archive --help",
         "task-artifacts --help",
+        "upload --help",
     ] {
-        let mentioned = format!("`fetch-content {command}`");
-        assert!(read("README.md").contains(&mentioned), "{mentioned}");
         expect_success(shell(&sandbox, &format!("fetch-content {command}")).run());
     }
 
+    assert!(artifacts.iter().all(|name| platform.artifact(name).present));
     let repacked = unzst(&sandbox.read("artifacts/crc.tar.zst"));
     let mut archive = tar::Archive::new(&*repacked);
     let members = archive.entries().expect("a tar archive").map(|entry| {

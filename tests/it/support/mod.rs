@@ -11,6 +11,7 @@ pub(crate) mod hostile_zips;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
+pub(crate) mod platform;
 pub(crate) mod proxy;
 pub(crate) mod raw_tar;
 pub(crate) mod sandbox;
