@@ -83,6 +83,11 @@ impl Bits {
         (whole, rest.first().copied())
     }
 
+    /// Returns the bytes, the last of which may not be complete.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Returns the bytes that are complete.
     pub(super) fn whole(&self) -> &[u8] {
         self.split().0

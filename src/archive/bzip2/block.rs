@@ -2,6 +2,7 @@
 
 use super::{
     bits::Bits,
+    decoder::{Decoder, LEVEL_UNIT},
     scan::{END_MAGIC, Piece},
 };
 use bzip2::{Decompress, Status};
@@ -15,9 +16,6 @@ use std::{
 
 /// How a stream begins; the level follows, as a digit.
 pub(super) const SIGNATURE: &[u8; 3] = b"BZh";
-
-/// Bytes that a block holds for each level, before its runs of equal bytes are expanded.
-const LEVEL_UNIT: usize = 100_000;
 
 /// Returns the level if the bytes begin with the header of a stream.
 pub(super) fn level_of(header: &[u8]) -> Option<u8> {
@@ -41,11 +39,14 @@ pub(super) struct Job {
 
 /// Decodes blocks until there are no more or the reader is gone.
 pub(super) fn work(jobs: &Mutex<Receiver<Job>>, reader: &Weak<()>) {
+    let mut decoder = Decoder::new();
     while let Some(Job { mut piece, reply }) = next(jobs)
         && reader.strong_count() > 0
     {
-        // Why it is no block is found out by whoever needs it.
-        piece.content = decode(&piece.bits, piece.level).ok();
+        // Why it is no block is found out by whoever needs it. The crate decides about all that the own decoder leaves.
+        piece.content = decoder
+            .decode(&piece.bits, piece.level, MAX_AHEAD)
+            .or_else(|| decode(&piece.bits, piece.level).ok());
         // The reader may be gone.
         let _ = reply.send(piece);
     }
@@ -55,8 +56,8 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.lock().ok()?.recv().ok()
 }
 
-/// Decodes bits that are exactly one block, which is checked.
-fn decode(bits: &Bits, level: u8) -> io::Result<Vec<u8>> {
+/// Decodes bits that are exactly one block, which is checked, with the crate.
+pub(super) fn decode(bits: &Bits, level: u8) -> io::Result<Vec<u8>> {
     let (whole, rest) = bits.split();
     let crc = bits.crc().ok_or(ErrorKind::UnexpectedEof)?;
     // The footer of the stream of one block, whose combined CRC is that of the block; it starts at any bit.

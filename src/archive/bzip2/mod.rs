@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The scanner cuts at everything that looks like the magic of a block or of an end of a stream. A worker rebuilds
-//! what is between two magics as a stream of one block and decodes it with the `bzip2` crate; that works out exactly
-//! if both magics are real ones. The reader goes through the pieces in order, and only there is it known what is a
+//! what is between two magics as if it were one block; that works out exactly if both magics are real ones. The
+//! [`decoder`] it does that with takes only what is plainly right, and for all else the `bzip2` crate decides. The reader goes through the pieces in order, and only there is it known what is a
 //! stream: it checks headers, footers and combined CRCs, and it joins a piece that is no block with what follows it.
 //! So the outcome is that of decoding serially, whatever the data and the timing.
 //!
@@ -17,18 +17,23 @@
 //! must fit in [`MAX_PIECE`].
 //!
 //! Memory is bounded by a number of blocks, twice that of the workers and two. Each is kept packed and unpacked, which
-//! takes 1.9 MB at most where text or programs are packed with level 9; in addition a worker takes 3.7 MB. But a block
+//! takes 1.9 MB at most where text or programs are packed with level 9; in addition a worker takes 8 MB. But a block
 //! can unpack to 46 MB (five bytes make a run of 259), and a hostile archive consists of such: workers leave blocks of
 //! more than [`block::MAX_AHEAD`] to the reader, which decodes one at a time.
 //!
-//! Measured with two workers on two cores, on a tar of 723 MB packed into 109 MB: 1.26 times the time of `lbzip2 -n2`,
-//! half that of decoding serially, with 21 MB of memory. The processor time is that of decoding serially, within 1 %:
-//! all that is left is the decoder itself.
+//! Measured on a tar of 723 MB packed into 109 MB: the own decoder takes 0.37 of the processor time of the crate, and
+//! 0.51 of that of lbzip2. A third of that is walking the ring, a third reading symbols, a seventh linking the rows.
+//! Tables of 9 or 11 bits for symbols, or a `u64` for the front of the list, change nothing.
 
 #![forbid(unsafe_code)]
 
 mod bits;
 mod block;
+mod burrows_wheeler;
+mod crc;
+mod decoder;
+mod huffman;
+mod move_to_front;
 mod scan;
 
 use bits::Bits;

@@ -1,5 +1,7 @@
 //! Whole streams through [`ParallelBzip2`], against the `bzip2` crate decoding serially.
 
+mod decoder;
+
 use super::{
     ParallelBzip2,
     block::{MAX_AHEAD, level_of},
