@@ -4,7 +4,9 @@ use super::{
     super::{
         bits::Bits,
         block,
+        crc::crc,
         decoder::{Decoder, LEVEL_UNIT, expand},
+        scan::BLOCK_MAGIC,
     },
     Random, block_of, layout, mutate, number, pack, to_bytes, with_inserted,
 };
@@ -129,6 +131,17 @@ fn what_is_not_plainly_one_block_is_left_alone() {
     ] {
         assert_eq!(decode(&block), None, "{what}");
     }
+}
+
+#[test]
+fn a_block_without_bytes_is_left_alone() {
+    // Two codes of a bit each for a digit and the end; then one digit, and the end.
+    let block = number(BLOCK_MAGIC, 48)
+        + &number(crc(&[0]), 32)
+        + &number(0_u32, 1 + 24 + 16)
+        + &["010", "000000000000001", "0", "0000100", "0000100", "01"].concat();
+    assert_eq!(Decoder::new().decode(&bits(&block), 1, MOST), None);
+    assert!(block::decode(&bits(&block), 1).is_err());
 }
 
 #[test]
