@@ -3,6 +3,7 @@
 //! Placing begins with the first chunk and runs on a thread of its own; it is told the end only when size and digest
 //! of the whole are right. What it made stays in staging until [`crate::batch`] publishes it.
 
+mod copies;
 mod signature;
 mod slots;
 mod sources;
@@ -13,7 +14,7 @@ pub use slots::Slots;
 use crate::{
     archive::{self, Job, Limits, Placing},
     error::{Error, Kind, Result},
-    fs::{self, Staging},
+    fs::Staging,
     http::{Attempts, Client, Download, RetryPolicy, Source},
     observe::{Event, Fetched, Observer},
     stream::{
@@ -23,6 +24,7 @@ use crate::{
     verify::{Expectation, Expected, Verified, Verifier, openpgp::DetachedSignature},
 };
 use bytes::Bytes;
+use copies::Copies;
 use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
@@ -49,7 +51,8 @@ pub struct Request {
     pub expected: Expectation,
     /// What must vouch for it beside.
     pub signed: Option<Signed>,
-    /// What to do with it. It is fetched once, also when that is several things.
+    /// What to do with it. It is fetched once, also when that is several things, and decoded once for those that are
+    /// equal.
     pub placings: Vec<Placing>,
     /// Its name, where it is kept as a file.
     pub file_name: OsString,
@@ -78,7 +81,7 @@ pub fn placing_slots() -> Arc<Slots> {
 }
 
 /// Content that is verified and placed in a directory of the staging area.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Staged {
     /// The directory that holds the file or what was in the archive.
     pub directory: PathBuf,
@@ -186,12 +189,8 @@ impl Attempt<'_> {
         let size = head.length.unwrap_or(0);
         self.slot.get_or_try_init(|| self.slot(size)).await?;
 
-        let placers = Placers::start(
-            self.request
-                .placings
-                .iter()
-                .map(|placing| self.job(placing)),
-        );
+        let copies = Copies::of(&self.request.placings).into_iter();
+        let placers = Placers::start(copies.map(|copies| self.job(copies)));
         let observer = self.observer;
         let first_byte = Instant::now();
         let (verified, last_byte, staged) = Transfer {
@@ -217,30 +216,19 @@ impl Attempt<'_> {
     /// and what a job made goes if it fails.
     fn job(
         &self,
-        placing: &Placing,
-    ) -> impl FnOnce(BlockingReader) -> Result<Staged> + Send + 'static {
+        copies: Copies,
+    ) -> impl FnOnce(BlockingReader) -> Result<Placed> + Send + 'static {
         let staging = Arc::clone(&self.context.staging);
-        let (file_name, placing) = (self.request.file_name.clone(), placing.clone());
+        let file_name = self.request.file_name.clone();
         let limits = self.context.limits.clone();
         move |reader| {
-            let directory = staging.fresh()?;
             let job = Job {
-                directory,
+                directory: staging.fresh()?,
                 file_name,
-                placing,
+                placing: copies.placing.clone(),
                 limits,
             };
-            match archive::place(reader, &job) {
-                Ok(warnings) => Ok(Staged {
-                    directory: job.directory,
-                    warnings,
-                }),
-                Err(err) => {
-                    // What cannot be removed now goes with the staging area.
-                    let _ = fs::remove_tree(&job.directory);
-                    Err(err)
-                }
-            }
+            copies.make(reader, &job, &staging)
         }
     }
 
@@ -344,16 +332,19 @@ impl Transfer<'_> {
     }
 }
 
+/// What a job placed, with the positions in the request's list.
+type Placed = Vec<(usize, Staged)>;
+
 /// The jobs that place some content, each behind a pipe of its own.
 struct Placers {
     feeders: Vec<Feeder>,
-    jobs: Vec<BoxFuture<'static, Result<Staged>>>,
+    jobs: Vec<BoxFuture<'static, Result<Placed>>>,
 }
 
 impl Placers {
     fn start<J>(jobs: impl Iterator<Item = J>) -> Self
     where
-        J: FnOnce(BlockingReader) -> Result<Staged> + Send + 'static,
+        J: FnOnce(BlockingReader) -> Result<Placed> + Send + 'static,
     {
         let (feeders, jobs) = jobs
             .map(|job| {
@@ -375,11 +366,14 @@ impl Placers {
     /// Says that the content is complete and right, and waits for the results.
     async fn finish(self) -> Result<Vec<Staged>> {
         join_all(self.feeders.into_iter().map(Feeder::end)).await;
-        join_all(self.jobs).await.into_iter().collect()
+        let placed: Result<Vec<Placed>> = join_all(self.jobs).await.into_iter().collect();
+        let mut placed = placed?.concat();
+        placed.sort_by_key(|(position, _)| *position);
+        Ok(placed.into_iter().map(|(_, staged)| staged).collect())
     }
 
     /// Says that there will be no more, and waits for the jobs to end. May be called again, for nothing.
-    async fn give_up(&mut self) -> Vec<Result<Staged>> {
+    async fn give_up(&mut self) -> Vec<Result<Placed>> {
         self.feeders.clear();
         join_all(std::mem::take(&mut self.jobs)).await
     }

@@ -2,7 +2,7 @@
 
 use crate::{error::Result, fs::Context};
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags},
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 use std::{
@@ -82,11 +82,19 @@ impl Dir {
 
     /// Returns what kind of file a child is and its permission bits; `None` if there is none.
     pub(crate) fn look(&self, name: &OsStr) -> Result<Option<(FileType, Mode)>> {
-        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some((
+        let found = self.stat(name)?;
+        Ok(found.map(|stat| {
+            (
                 FileType::from_raw_mode(stat.st_mode),
                 Mode::from_raw_mode(stat.st_mode),
-            ))),
+            )
+        }))
+    }
+
+    /// Returns all about a child; `None` if there is none.
+    pub(crate) fn stat(&self, name: &OsStr) -> Result<Option<Stat>> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(err) => Err(err).context("look at", self.path.join(name)),
         }
@@ -126,6 +134,12 @@ impl Dir {
                 .context("set permissions of", path),
             Err(err) => Err(err).context("open", path),
         }
+    }
+
+    /// Sets the permission bits of a child that is a file. Only for staging, where nobody can make it a link.
+    pub(crate) fn set_file_mode(&self, name: &OsStr, mode: Mode) -> Result<()> {
+        fs::chmodat(&self.fd, name, mode, AtFlags::empty())
+            .context_with("set permissions of", || self.path.join(name))
     }
 
     /// Moves a child into another directory under the same name, replacing what a rename can replace.

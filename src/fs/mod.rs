@@ -5,8 +5,10 @@
 //! - [`Tree`]: a directory that members of an archive are created in; nothing gets out of it.
 //! - [`Staging`]: the private directory of a run, removed whatever happens.
 //! - [`Outgoing`]: a file that is read only as long as it stays what it was.
+//! - [`copy_tree`]: staged content once more.
 //! - [`merge()`]: staged content moved to where it belongs.
 
+mod copy;
 mod dir;
 mod merge;
 mod outgoing;
@@ -14,6 +16,7 @@ mod staging;
 mod tree;
 mod write_behind;
 
+pub(crate) use copy::copy_tree;
 pub(crate) use dir::{Dir, umask};
 pub(crate) use merge::{descend, merge};
 pub use outgoing::Outgoing;

@@ -12,7 +12,7 @@ use crate::{
     rel_path::{RelPath, shown_name},
 };
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps},
+    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps},
     io::Errno,
 };
 use std::{
@@ -43,6 +43,14 @@ pub(crate) struct Mtime {
 }
 
 impl Mtime {
+    /// Returns that of something that is there.
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            seconds: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        }
+    }
+
     fn timestamps(self) -> Timestamps {
         Timestamps {
             last_access: Timespec {
@@ -432,6 +440,11 @@ pub(crate) struct TreeFile {
 impl TreeFile {
     fn shown(&self) -> PathBuf {
         self.root.join(&self.path)
+    }
+
+    /// Returns it as a file that can be written.
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
     }
 
     /// Appends content.

@@ -1,5 +1,6 @@
 //! `task-artifacts`: from `MOZ_FETCHES` to a tree, in the order of the list, whatever the network does.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -945,6 +946,47 @@ fn an_artifact_listed_twice_is_downloaded_once() {
         );
     }
     assert!(sandbox.read("fetches/three/a.tar.gz") == archive);
+}
+
+#[test]
+fn an_archive_for_several_places_is_the_same_in_each() {
+    let archive = gz(&tar_of(&[
+        dir("d").mode(0o755).mtime(MTIME + 1),
+        file("d/program", noise(300_000, 3)).mode(0o755),
+        hard_link("same", "d/program"),
+        symlink("d/link", "/no/such/place"),
+        file("locked/f", b"secret").mode(0o400),
+        dir("locked").mode(0o555),
+        file("empty", b""),
+    ]));
+    let path = artifact(TASK_A, "public/a.tar.gz");
+    let fetch = |places: &[&str]| {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.serve(&path, Reply::ok(&archive));
+        let entry =
+            |dest: &&str| json!({"task": TASK_A, "artifact": "public/a.tar.gz", "dest": dest});
+        let fetches = json!(places.iter().map(entry).collect::<Vec<_>>());
+        let outcome = sandbox
+            .task_artifacts(&server, &fetches)
+            .run()
+            .expect_code(0);
+        assert_eq!(server.count(&path), 1, "{outcome:?}");
+        sandbox
+    };
+    let alone = fetch(&["alone"]);
+    let expected = Tree::of(alone.path("fetches/alone"));
+    for places in [&["one", "two"][..], &["one", "two", "two/three"]] {
+        let sandbox = fetch(places);
+        let mut inodes = HashSet::new();
+        for place in places {
+            let place = sandbox.path(format!("fetches/{place}"));
+            assert!(inodes.insert(fs::metadata(place.join("same")).unwrap().ino()));
+            if place.join("three").exists() {
+                continue;
+            }
+            expected.assert_same(&Tree::of(place), "the copy");
+        }
+    }
 }
 
 #[test]
