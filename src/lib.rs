@@ -10,6 +10,8 @@
 //! artifact, top to bottom; [`batch`] runs many and publishes them in order. Everything before publishing lives in a
 //! private directory beside the destination ([`fs::Staging`]).
 //!
+//! [`kind`] is beside it: what the YAML of a task graph says about fetches, without fetching anything.
+//!
 //! What is in a repository and in no archive takes another way to a file in staging: [`vcs`].
 //!
 //! Calls go one way: `cli` → `batch`, `vcs` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
@@ -27,6 +29,7 @@ pub mod fs;
 pub mod fuzzing;
 mod heap;
 pub mod http;
+pub mod kind;
 pub mod observe;
 pub mod rel_path;
 pub mod safe_url;

@@ -1,5 +1,9 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
+mod kind;
+
+pub(super) use kind::{Kind, KindTasks, KindVerb, Push};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -17,6 +21,7 @@ pub(super) enum Command {
     GitCheckoutArchive(GitCheckoutArchive),
     TaskArtifacts(TaskArtifacts),
     Upload(Upload),
+    Kind(Kind),
 }
 
 /// Download one URL, verify it, and repack archives.

@@ -3,6 +3,7 @@
 
 mod args;
 mod git_checkout_archive;
+mod kind;
 mod settings;
 mod static_url;
 mod task_artifacts;
@@ -80,6 +81,7 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::GitCheckoutArchive(args) => git_checkout_archive::run(args, ui).await,
         Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
         Command::Upload(args) => upload::run(args, ui).await,
+        Command::Kind(args) => kind::run(args, ui).await,
     }
 }
 

@@ -1,13 +1,14 @@
-//! Everything that is written to people: bars on a terminal, lines in a log. Standard output stays empty.
+//! Everything that is written to people: bars on a terminal, lines in a log. Standard output is for what other programs
+//! read, and stays empty where nobody asks for that.
 
 use crate::{
-    error,
+    error::{self, Error, Result},
     observe::{Event, Fetched, Observer},
     size::ByteSize,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -57,6 +58,20 @@ impl Ui {
         match &self.bars {
             Some(bars) => bars.suspend(write),
             None => write(),
+        }
+    }
+
+    /// Writes what was asked for to standard output, where no bar is in the way.
+    pub(super) fn data(text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            // Who reads has seen enough.
+            Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|source| Error::Fs {
+                action: "write to",
+                path: "standard output".into(),
+                source,
+            }),
         }
     }
 

@@ -26,9 +26,10 @@ pub(crate) use write_behind::{SMALL, WriteBehind};
 
 use crate::error::{Error, Result};
 use std::{
+    ffi::OsString,
     fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -59,6 +60,27 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 #[expect(clippy::disallowed_methods, reason = "this is the room for them")]
 pub(crate) fn read_to_string(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).context("read", path)
+}
+
+/// Reads a whole file.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).context("read", path)
+}
+
+/// Returns the names in a directory, sorted.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn list(path: &Path) -> Result<Vec<OsString>> {
+    let shown = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let entries = std::fs::read_dir(shown).context("list", shown)?;
+    let names = entries.map(|entry| Ok(entry.context("list", shown)?.file_name()));
+    let mut names: Vec<_> = names.collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
 }
 
 /// Opens a file for an asynchronous reader.
@@ -99,6 +121,35 @@ pub(crate) fn create_private(path: &Path) -> Result<File> {
 pub(crate) fn write(path: &Path, content: &str) -> Result<()> {
     create_missing(path.parent().unwrap_or(Path::new("")))?;
     std::fs::write(path, content).context("write", path)
+}
+
+/// Replaces a file by one with other content, at once: whoever opens it gets all of the one or of the other. It keeps
+/// its permissions and, where that is allowed, its owner; of a link, the target is replaced.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let path = std::fs::canonicalize(path).context("find", path)?;
+    let old = std::fs::metadata(&path).context("look at", &path)?;
+    let suffix: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(6)
+        .collect();
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{suffix}"));
+    let new = path.with_file_name(name);
+    let mut file = create_new(&new)?;
+    let written = file.write_all(content).context("write", &new);
+    let replaced = written.and_then(|()| {
+        // Fails for others' files, which are then the writer's.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
+        file.set_permissions(old.permissions())
+            .context("set the permissions of", &new)?;
+        file.sync_all().context("write", &new)?;
+        std::fs::rename(&new, &path).context("replace", &path)
+    });
+    if replaced.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    replaced
 }
 
 /// Removes one file.

@@ -162,7 +162,7 @@ impl Artifacts {
             running.spawn(async move {
                 let turn = turns.acquire_owned().await;
                 let _turn = turn.map_err(|_closed| Error::Cancelled)?;
-                Ok((number, here.create(&artifact, &*observer).await?))
+                Ok::<_, Error>((number, here.create(&artifact, &*observer).await?))
             });
         }
         while let Some(ended) = running.join_next().await {

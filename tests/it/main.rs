@@ -23,6 +23,7 @@ mod github;
 mod hostile;
 mod hostile_zip;
 mod http2;
+mod kinds;
 mod limits;
 mod mirrors;
 mod names;
