@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_zip;
 mod http2;
 mod kinds;
+mod launcher;
 mod limits;
 mod mirrors;
 mod names;
