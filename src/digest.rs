@@ -1,5 +1,6 @@
 //! [`Sha256Digest`] and [`Sha512Digest`]: values of a hash, parsed from and shown as hex digits.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::{fmt, str::FromStr};
 
 /// A SHA-256 digest.
@@ -67,6 +68,19 @@ impl<const BYTES: usize> fmt::Display for Sha2Digest<BYTES> {
 impl<const BYTES: usize> fmt::Debug for Sha2Digest<BYTES> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const BYTES: usize> Serialize for Sha2Digest<BYTES> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const BYTES: usize> Deserialize<'de> for Sha2Digest<BYTES> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 

@@ -229,6 +229,36 @@ pub enum Error {
         /// What would help.
         hint: Option<&'static str>,
     },
+    /// A store refused, or could not be reached.
+    #[error("cannot {action} {place}")]
+    Store {
+        /// The verb.
+        action: &'static str,
+        /// Its object, in the store.
+        place: String,
+        /// Whether there is no such object.
+        absent: bool,
+        /// Whether the store is a folder of this machine.
+        local: bool,
+        /// What the store said.
+        source: io::Error,
+    },
+    /// A store does not hold what it says it does.
+    #[error("{place} {problem}")]
+    Damaged {
+        /// What is damaged.
+        place: String,
+        /// How.
+        problem: String,
+    },
+    /// What would be stored contradicts what is stored already.
+    #[error("{place} {problem}")]
+    Conflict {
+        /// What is there.
+        place: String,
+        /// What else it would have to be.
+        problem: String,
+    },
     /// One of several fetches failed.
     #[error("cannot fetch {name}")]
     Fetch {
@@ -400,6 +430,10 @@ impl Error {
             | Self::Archive { .. }
             | Self::Limit { .. }
             | Self::Fs { .. }
+            // The store has its own retries.
+            | Self::Store { .. }
+            | Self::Damaged { .. }
+            | Self::Conflict { .. }
             | Self::GaveUp { .. }
             | Self::OutOfTime { .. }
             | Self::Cancelled => Retry::Never,
@@ -411,6 +445,7 @@ impl Error {
         match self {
             Self::Status { code, .. } => *code == 404,
             Self::Fs { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Store { absent, .. } => *absent,
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
             | Self::Deployment { source, .. } => source.is_absence(),
@@ -472,16 +507,19 @@ impl Error {
             | Self::Changed { .. }
             | Self::Encoding { .. }
             | Self::Truncated { .. }
+            | Self::Store { local: false, .. }
             | Self::OutOfTime { .. } => Kind::Network,
             Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. }
             | Self::ChainOfTrust { .. }
             | Self::Unverifiable { .. }
+            | Self::Damaged { .. }
+            | Self::Conflict { .. }
             | Self::Signature { .. } => Kind::Integrity,
             Self::Archive { .. } | Self::Limit { .. } => Kind::Archive,
             Self::Git { kind, .. } => *kind,
-            Self::Fs { .. } => Kind::FileSystem,
+            Self::Fs { .. } | Self::Store { local: true, .. } => Kind::FileSystem,
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
             | Self::Deployment { source, .. } => source.kind(),
@@ -517,6 +555,9 @@ impl Error {
                 "`verify-hash` needs a task with the chainOfTrust feature that lists the artifact, and --chain-of-trust-key \
                  the key of the worker that ran it"
             }
+            Self::Damaged { .. } => {
+                "`fetch-content store verify --discard` removes what is damaged"
+            }
             Self::Signature { .. } => {
                 "either this is not what its maker signed, or the keys given are not the maker's present ones"
             }
@@ -531,6 +572,8 @@ impl Error {
             | Self::Unverifiable { .. }
             | Self::Archive { .. }
             | Self::Fs { .. }
+            | Self::Store { .. }
+            | Self::Conflict { .. }
             | Self::OutOfTime { .. }
             | Self::Cancelled => return None,
         };

@@ -7,9 +7,11 @@ use crate::{
     error::{self, Error, Result},
     fetch::{Context, Request, placing_slots},
     fs::{self, Staging},
-    http::Client,
+    http::{Client, RetryPolicy, Source},
+    store::{IfMissing, Location, Store},
     task::{Credentials, Entry, Origin, Queue, Tasks, WorkerKey, parse_entries},
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::{
     collections::{HashMap, hash_map},
@@ -18,6 +20,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// Artifacts that a store is asked for at a time.
+const LOOKUPS: usize = 16;
 
 /// Runs the subcommand. Everything that can be wrong with its input is found before the first request.
 pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
@@ -31,9 +36,9 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     let tunables = Tunables::new(&args.tuning)?;
     if !entries.is_empty() {
         let client = Client::new(tunables.http)?;
-        let origin = origin(args.store)?;
+        let origin = origin(args.store, &client, &tunables.retry).await?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-        let items = items(&entries, &tasks, ui)?;
+        let items = items(&entries, &tasks, ui).await?;
         let context = Context {
             client,
             retry: tunables.retry,
@@ -132,9 +137,11 @@ fn worker_keys(typed: &[String]) -> Result<Vec<WorkerKey>> {
     Ok(keys)
 }
 
-fn origin(store: Option<PathBuf>) -> Result<Origin> {
-    if let Some(store) = store {
-        return Ok(Origin::Store(store));
+async fn origin(store: Option<PathBuf>, client: &Client, retry: &RetryPolicy) -> Result<Origin> {
+    if let Some(typed) = store {
+        let location = Location::new(typed)?;
+        let store = Store::open(&location, IfMissing::Refuse, client, retry).await?;
+        return Ok(Origin::Store(Arc::new(store)));
     }
     let root = settings::text("TASKCLUSTER_ROOT_URL")?.ok_or_else(|| Error::Usage {
         what: "TASKCLUSTER_ROOT_URL is not set".into(),
@@ -148,7 +155,12 @@ fn origin(store: Option<PathBuf>) -> Result<Origin> {
 }
 
 /// Turns entries into what is to be fetched. Entries for the same artifact share one transfer if they expect the same.
-fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
+async fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
+    let sources = entries
+        .iter()
+        .map(|entry| tasks.source(&entry.task, &entry.artifact));
+    let sources = stream::iter(sources).buffered(LOOKUPS);
+    let sources: Vec<Source> = sources.try_collect().await?;
     let mut items: Vec<Item> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     for (position, entry) in entries.iter().enumerate() {
@@ -160,7 +172,7 @@ fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item
         let number = match known.entry(wanted) {
             hash_map::Entry::Occupied(known) => *known.get(),
             hash_map::Entry::Vacant(place) => {
-                items.push(item(entry, tasks, ui)?);
+                items.push(item(entry, sources[position].clone(), tasks, ui));
                 *place.insert(items.len() - 1)
             }
         };
@@ -176,23 +188,23 @@ fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item
 }
 
 /// Returns what an entry wants fetched, to be placed nowhere yet.
-fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Item> {
+fn item(entry: &Entry, source: Source, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item {
     let name = entry.artifact.file_name();
     let observer = ui.watch(name);
     let request = Request {
         name: format!("{} of task {}", entry.artifact, entry.task),
-        sources: vec![tasks.source(&entry.task, &entry.artifact)?],
+        sources: vec![source],
         expected: tasks.expectation(entry, Arc::clone(&observer)),
         signed: None,
         placings: Vec::new(),
         file_name: name.into(),
     };
-    Ok(Item {
+    Item {
         request,
         places: Vec::new(),
         size: entry.size,
         observer,
-    })
+    }
 }
 
 /// Writes the time the run took in the form Mozilla's Perfherder collects, as the Python tool does.

@@ -7,9 +7,12 @@
 //! - [`Outgoing`]: a file that is read only as long as it stays what it was.
 //! - [`copy_tree`]: staged content once more.
 //! - [`merge()`]: staged content moved to where it belongs.
+//! - [`Lock`]: who may change a store at the same time as others.
 
 mod copy;
 mod dir;
+mod files;
+mod lock;
 mod merge;
 mod outgoing;
 mod staging;
@@ -18,6 +21,11 @@ mod write_behind;
 
 pub(crate) use copy::copy_tree;
 pub(crate) use dir::{Dir, umask};
+pub(crate) use files::{
+    are_same, copy, files_below, hard_link, make_parent, remove_if_there, rename, seal, size_of,
+    take,
+};
+pub(crate) use lock::Lock;
 pub(crate) use merge::{descend, merge};
 pub use outgoing::Outgoing;
 pub use staging::Staging;

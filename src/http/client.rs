@@ -268,6 +268,11 @@ impl Client {
         Ok(self.single.put(address.url.clone()).headers(headers))
     }
 
+    /// Returns the client for requests that need no connection for themselves.
+    pub(super) fn shared(&self) -> &reqwest::Client {
+        &self.shared
+    }
+
     /// Returns the limits of its connections.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

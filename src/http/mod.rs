@@ -16,6 +16,7 @@ mod pilot;
 mod proxy;
 mod refusal;
 mod retry;
+mod storage;
 mod tls;
 mod transport;
 mod upload;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// What is not encoded in an artifact's name within a URL: RFC 3986's unreserved characters and the slash, as the
@@ -20,12 +20,12 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC
 const NAME_MAX: usize = 255;
 
 /// The id of a task. Taskcluster's are slugids of 22 characters; nothing here depends on the length.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct TaskId(String);
 
 /// The name of an artifact, such as `public/build/target.tar.zst`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct ArtifactName(String);
 
@@ -93,6 +93,14 @@ impl FromStr for RunId {
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl TaskId {
+    /// Returns the id itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -251,6 +259,19 @@ mod tests {
         assert_eq!("12".parse::<RunId>().unwrap().to_string(), "12");
         for text in ["", "-1", "+1", "1/2", "x"] {
             assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn new_task_ids_are_slugids() {
+        for _ in 0..200 {
+            let id = TaskId::random().unwrap();
+            let id = id.as_str().as_bytes();
+            assert_eq!(id.len(), 22);
+            assert!(id[0].is_ascii_alphabetic());
+            assert!(b"QRST".contains(&id[8]), "the version");
+            assert!(b"CGKOSWaeimquy26-".contains(&id[10]), "the variant");
+            assert!(b"AQgw".contains(&id[21]), "no bits left over");
         }
     }
 

@@ -1,9 +1,11 @@
-//! Where the artifacts of tasks are: a [`Queue`], or a folder of the same layout.
+//! Where the artifacts of tasks are: a [`Queue`], or a [`Store`].
 
 use crate::{
     error::{Error, Result},
     http::{Attempts, Client, RetryPolicy, Source},
     observe::Observer,
+    safe_url::SafeUrl,
+    store::Store,
     task::{
         chain_of_trust::{self, ChainOfTrust, Served, WorkerKey},
         entry::Entry,
@@ -15,7 +17,7 @@ use crate::{
 use futures::FutureExt;
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::OnceCell;
@@ -25,8 +27,8 @@ use tokio::sync::OnceCell;
 pub enum Origin {
     /// A Taskcluster queue.
     Queue(Queue),
-    /// A folder with `task/<task id>/artifacts/<name>`.
-    Store(PathBuf),
+    /// A store, or a folder with `task/<task id>/artifacts/<name>`.
+    Store(Arc<Store>),
 }
 
 /// Turns entries into sources and expectations. Asks for the chain of trust of each task at most once.
@@ -56,20 +58,15 @@ impl Tasks {
         })
     }
 
-    /// Returns where an artifact comes from. Asks nobody.
+    /// Returns where an artifact comes from. Asks nobody but a store.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a private artifact when there is neither a proxy nor credentials.
-    pub fn source(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Source> {
-        Ok(match &self.origin {
-            Origin::Queue(queue) => Source::Url(Box::new(queue.artifact(task, artifact)?)),
-            Origin::Store(root) => Source::File(
-                root.join("task")
-                    .join(task.to_string())
-                    .join("artifacts")
-                    .join(artifact.as_str()),
-            ),
-        })
+    /// [`Error::Usage`] for a private artifact when there is neither a proxy nor credentials; what [`Store::source`] has.
+    pub async fn source(&self, task: &TaskId, artifact: &ArtifactName) -> Result<Source> {
+        match &self.origin {
+            Origin::Queue(queue) => Ok(Source::Url(Box::new(queue.artifact(task, artifact)?))),
+            Origin::Store(store) => store.source(task, artifact).await,
+        }
     }
 
     /// Returns how to find out what an entry's artifact must be. `observer` hears of retries on the way.
@@ -103,6 +100,17 @@ impl Tasks {
             }
             expected.sha256 = Some(vouched);
         }
+        if let Origin::Store(store) = &self.origin
+            && let Some(stored) = store.recorded(&entry.task, &entry.artifact).await?
+        {
+            let place = SafeUrl::of_file(Path::new(&format!(
+                "{} of task {} in {}",
+                entry.artifact,
+                entry.task,
+                store.shown()
+            )));
+            return expected.and(&stored.expected(), &place);
+        }
         Ok(expected)
     }
 
@@ -131,7 +139,7 @@ impl Tasks {
 
     async fn read(&self, task: &TaskId, name: &str, observer: &dyn Observer) -> Result<Served> {
         let name: ArtifactName = name.parse().map_err(|err| Error::usage(format!("{err}")))?;
-        let source = self.source(task, &name)?;
+        let source = self.source(task, &name).await?;
         Attempts::new(&self.retry, observer)
             .run(|| async {
                 let body = self.client.open(&source).await?;
