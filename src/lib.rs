@@ -10,9 +10,9 @@
 //! artifact, top to bottom; [`batch`] runs many and publishes them in order. Everything before publishing lives in a
 //! private directory beside the destination ([`fs::Staging`]).
 //!
-//! What was fetched once can be kept in a [`store`]. [`kind`] is beside it: what the YAML of a task graph says about
-//! fetches, without fetching anything. What is in a repository and in no archive takes another way to a file in staging:
-//! [`vcs`].
+//! What was fetched once can be kept in a [`store`], which others can [`serve`]. [`kind`] is beside it: what the YAML of a
+//! task graph says about fetches, without fetching anything. What is in a repository and in no archive takes another way
+//! to a file in staging: [`vcs`].
 //!
 //! Calls go one way: `cli` → `batch`, `vcs` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
 //! ([`digest`], [`size`], [`safe_url`], [`rel_path`], [`error`], [`observe`]).
@@ -33,6 +33,7 @@ pub mod kind;
 pub mod observe;
 pub mod rel_path;
 pub mod safe_url;
+pub mod serve;
 pub mod size;
 pub mod store;
 mod stream;

@@ -1,8 +1,10 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
 mod kind;
+mod store;
 
 pub(super) use kind::{Kind, KindTasks, KindVerb, Push};
+pub(super) use store::{Serve, Store, StoreAction};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -22,6 +24,8 @@ pub(super) enum Command {
     TaskArtifacts(TaskArtifacts),
     Upload(Upload),
     Kind(Kind),
+    Store(Store),
+    Serve(Serve),
 }
 
 /// Download one URL, verify it, and repack archives.
@@ -120,7 +124,7 @@ pub(super) struct TaskArtifacts {
     /// Worker key that must have signed the chains of trust: ed25519, in base64 or hex, or @FILE (repeatable)
     #[arg(long, value_name = "KEY")]
     pub(super) chain_of_trust_key: Vec<String>,
-    /// Read artifacts from DIR/task/TASK/artifacts/NAME and not from a queue
+    /// Read artifacts from a store, or from DIR/task/TASK/artifacts/NAME, and not from a queue
     #[arg(long, value_name = "DIR")]
     pub(super) store: Option<PathBuf>,
     /// Refuse archives with symbolic links that lead out of what is extracted
@@ -248,6 +252,8 @@ Environment:
   TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN, TASKCLUSTER_CERTIFICATE
                                         credentials for the same without a proxy
   TASK_ID, RUN_ID                       the task and run that artifacts are created in
+  XDG_CACHE_HOME, HOME                  where the store is unless --store says it
+  AWS_…, GOOGLE_…, AZURE_…              credentials for stores in clouds, endpoints and regions
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies
   FETCH_CONTENT_CONCURRENCY             transfers at once [16]

@@ -4,8 +4,10 @@
 mod args;
 mod git_checkout_archive;
 mod kind;
+mod serve;
 mod settings;
 mod static_url;
+mod store;
 mod task_artifacts;
 mod ui;
 mod upload;
@@ -51,12 +53,13 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let ends_by_signal = matches!(args.command, Command::Serve(_));
     let ended = runtime.block_on(async {
         // From here on signals end the run and not the process.
         let interrupted = interrupted();
         tokio::select! {
             ended = command(args.command, &ui) => Ended::Done(ended),
-            number = interrupted => Ended::Signal(number),
+            number = interrupted, if !ends_by_signal => Ended::Signal(number),
         }
     });
     // Waits for blocking jobs: the last one to end removes the staging directory.
@@ -82,6 +85,8 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
         Command::Upload(args) => upload::run(args, ui).await,
         Command::Kind(args) => kind::run(args, ui).await,
+        Command::Store(args) => store::run(args, ui).await,
+        Command::Serve(args) => serve::run(args, ui).await,
     }
 }
 

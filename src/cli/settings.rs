@@ -5,8 +5,9 @@ use crate::{
     cli::args::{Tuning, positive},
     error::{Error, Result},
     http::{RetryPolicy, Settings},
+    store::Location,
 };
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// Transfers at once, unless told otherwise. They wait for latency, not for a core: with 40 ms for each of two
 /// answers in a row, 40 artifacts of 8 MB take 1.1 times as long with 8 and 2.1 times with 2 on two cores.
@@ -103,6 +104,25 @@ fn number<N: FromStr + Default + PartialEq>(variable: &'static str) -> Result<Op
     positive(&text)
         .map(Some)
         .map_err(|expected| Error::usage(problem(expected)))
+}
+
+/// Returns the store that was typed, or that of the user.
+pub(super) fn store(typed: Option<PathBuf>) -> Result<Location> {
+    if let Some(typed) = typed {
+        return Location::new(typed);
+    }
+    let set = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    let cache = match (set("XDG_CACHE_HOME"), set("HOME")) {
+        (Some(cache), _) => PathBuf::from(cache),
+        (None, Some(home)) => PathBuf::from(home).join(".cache"),
+        (None, None) => {
+            return Err(Error::Usage {
+                what: "no store specified, and neither XDG_CACHE_HOME nor HOME is set".into(),
+                hint: Some("pass --store DIR".into()),
+            });
+        }
+    };
+    Ok(Location::Folder(cache.join("fetch-content").join("store")))
 }
 
 /// Returns the value of a variable that is set and not empty.

@@ -180,6 +180,7 @@ fn every_command_runs() {
         "fetches/sysroot/usr/include/greet.h",
         "fetches/host/tools.zip",
         "inputs/check-inputs.sh",
+        "served/check-inputs.sh",
     ] {
         assert!(matches!(tree.at(path).kind, Kind::File { .. }), "{path}");
     }
