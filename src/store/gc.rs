@@ -32,7 +32,8 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Removes index entries, tasks and artifacts that have expired, and content that no artifact has any more. Others
+    /// Removes index entries, tasks and artifacts that have expired, and content that no artifact has any more; in a
+    /// folder, links what a killed writer had no time to link. Others
     /// may use the store in the meantime: those who want to write to a folder wait, and in a bucket all content stays
     /// that is younger than a day.
     ///
@@ -104,6 +105,7 @@ impl Store {
                 continue;
             };
             if !all && !has_expired(artifact.expires, now) {
+                self.link_if_missing(task, &artifact).await?;
                 needed.insert(artifact.sha256);
                 continue;
             }
@@ -124,6 +126,24 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Links an artifact by its name, as its writer would have done had it not been killed just before that.
+    async fn link_if_missing(&self, task: &TaskId, artifact: &Artifact) -> Result<()> {
+        let (Some(plain), Some(content)) = (
+            self.plain_path(task, &artifact.name),
+            self.content_path(&artifact.sha256),
+        ) else {
+            return Ok(());
+        };
+        run_blocking(move || {
+            if fs::size_of(&plain)?.is_some() || fs::size_of(&content)?.is_none() {
+                return Ok(());
+            }
+            fs::make_parent(&plain)?;
+            fs::hard_link(&content, &plain)
+        })
+        .await
     }
 
     /// Whether content that nobody refers to may be removed. In a bucket a writer may be about to refer to it.

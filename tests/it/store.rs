@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn fetch<'a>(sandbox: &'a Sandbox, store: &str, artifacts: &[(&str, &str)]) -> I
 }
 
 /// Where a folder has some content.
-fn content_path(sandbox: &Sandbox, content: &[u8]) -> std::path::PathBuf {
+fn content_path(sandbox: &Sandbox, content: &[u8]) -> PathBuf {
     let digits = sha256_hex(content);
     sandbox.path(format!("store/sha256/{}/{digits}", &digits[..2]))
 }
@@ -275,26 +275,26 @@ fn damage_is_found_not_used_and_can_be_repaired() {
     assert_eq!(sandbox.read("fetches/bad"), bad);
 }
 
-#[test]
-fn gc_removes_what_has_expired_and_keeps_what_is_needed() {
-    let sandbox = Sandbox::new();
+/// A task that has expired.
+const OLD: &str = "ooooooooQ0CabcdefghijA";
+
+/// A store with things that have expired, and things that refer to the same content and have not.
+fn with_expired(sandbox: &Sandbox, shared: &[u8], own: &[u8]) -> Serving {
     let server = Serving::writing(sandbox.path("store"));
-    let (shared, own) = (noise(9_000, 1), noise(8_000, 2));
     let put = |task: &str, name: &str, content: &[u8], expires: &str| {
         let path = format!("/content/{task}/{name}?expires={expires}");
         plain_http::ask(server.address(), "PUT", &path, &[], content).expect(200);
     };
     let (past, future) = ("2020-01-02T03:04:05.678Z", "3000-01-02T03:04:05.678Z");
-    put(TASK_A, "public/shared", &shared, past);
-    put(TASK_A, "public/own", &own, past);
+    put(TASK_A, "public/shared", shared, past);
+    put(TASK_A, "public/own", own, past);
     put(TASK_A, "public/stays", b"stays", future);
-    put(TASK_B, "public/shared", &shared, future);
-    let old = "ooooooooQ0CabcdefghijA";
+    put(TASK_B, "public/shared", shared, future);
     let definition = json!({"created": past, "deadline": past, "expires": past, "payload": {}});
     server
-        .send("PUT", &format!("/api/queue/v1/task/{old}"), &definition)
+        .send("PUT", &format!("/api/queue/v1/task/{OLD}"), &definition)
         .expect(200);
-    put(old, "public/x", b"x", future);
+    put(OLD, "public/x", b"x", future);
     server.index("a.b", TASK_A, 1).expect(200);
     let entry = json!({"taskId": TASK_A, "rank": 1, "data": {}, "expires": past});
     server
@@ -309,7 +309,14 @@ fn gc_removes_what_has_expired_and_keeps_what_is_needed() {
         &format!("store/task/{TASK_A}/info/{}.json#1", sha256_hex(b"")),
         "{}",
     );
+    server
+}
 
+#[test]
+fn gc_removes_what_has_expired_and_keeps_what_is_needed() {
+    let sandbox = Sandbox::new();
+    let (shared, own) = (noise(9_000, 1), noise(8_000, 2));
+    let server = with_expired(&sandbox, &shared, &own);
     // What has expired is not served either, even before it is removed.
     let gone = server
         .get(&format!("/content/{TASK_A}/public/own"), &[])
@@ -332,7 +339,7 @@ fn gc_removes_what_has_expired_and_keeps_what_is_needed() {
             format!("{TASK_B} public/shared")
         ]
     );
-    assert!(!sandbox.path(format!("store/task/{old}")).exists());
+    assert!(!sandbox.path(format!("store/task/{OLD}")).exists());
     assert!(!content_path(&sandbox, &own).exists());
     assert_eq!(
         fs::read(content_path(&sandbox, &shared)).expect("kept"),
@@ -407,6 +414,24 @@ fn files_that_somebody_put_there_are_artifacts_too() {
 }
 
 #[test]
+fn an_artifact_that_is_not_linked_yet_is_there_all_the_same() {
+    let sandbox = Sandbox::new();
+    let server = Serving::writing(sandbox.path("store"));
+    let content = noise(2_000, 3);
+    server.put(TASK_A, "public/x", &content).expect(200);
+    // As if its writer had been killed after it wrote the record.
+    let link = sandbox.path(format!("store/task/{TASK_A}/artifacts/public/x"));
+    fs::remove_file(&link).expect("remove the link");
+    expect_sound(&sandbox);
+    fetch(&sandbox, "store", &[(TASK_A, "public/x")])
+        .run()
+        .expect_code(0);
+    assert_eq!(sandbox.read("fetches/x"), content);
+    store(&sandbox, &["gc"]).run().expect_code(0);
+    assert_eq!(fs::read(&link).expect("linked"), content);
+}
+
+#[test]
 fn stores_that_make_no_sense_are_refused() {
     let sandbox = Sandbox::new();
     for (location, code, problem) in [
@@ -466,13 +491,34 @@ fn a_record_that_cannot_be_read_is_named_and_stops_gc() {
 
 /// `store` on the bucket.
 fn in_bucket<'a>(sandbox: &'a Sandbox, moto: &Moto, words: &[&str]) -> Invocation<'a> {
-    let run = sandbox
-        .binary()
-        .args(["store", "--store", "s3://bucket/some/where"]);
+    let run = sandbox.binary().args(["store", "--store", IN_BUCKET]);
     let environment = moto.environment();
     environment
         .iter()
         .fold(run.args(words), |run, (name, value)| run.env(name, value))
+}
+
+/// Where the store is in the bucket.
+const IN_BUCKET: &str = "s3://bucket/some/where";
+
+/// `task-artifacts` from the bucket.
+fn fetch_from_bucket<'a>(
+    sandbox: &'a Sandbox,
+    moto: &Moto,
+    artifacts: &[(&str, &str)],
+) -> Invocation<'a> {
+    let run = fetch(sandbox, IN_BUCKET, artifacts);
+    let environment = moto.environment();
+    environment
+        .iter()
+        .fold(run, |run, (name, value)| run.env(name, value))
+}
+
+/// A server that writes to the bucket.
+fn serve_bucket(moto: &Moto) -> Serving {
+    let environment = moto.environment();
+    let environment: Vec<_> = environment.iter().map(|(n, v)| (*n, &**v)).collect();
+    Serving::start(IN_BUCKET, &["--write"], &environment)
 }
 
 #[test]
@@ -481,11 +527,7 @@ fn a_bucket_is_a_store() {
         return;
     };
     moto.make_bucket("bucket");
-    let sandbox = Sandbox::new();
-    let environment = moto.environment();
-    let environment: Vec<_> = environment.iter().map(|(n, v)| (*n, &**v)).collect();
-    let location = Path::new("s3://bucket/some/where");
-    let server = Serving::start(location, &["--write"], &environment);
+    let (sandbox, server) = (Sandbox::new(), serve_bucket(&moto));
     // Above the size of a part.
     let (large, small) = (noise(20_000_000, 1), noise(1_000, 2));
     server.put(TASK_A, "public/large.bin", &large).expect(200);
@@ -510,51 +552,53 @@ fn a_bucket_is_a_store() {
     ];
     assert_eq!(index, expected);
     in_bucket(&sandbox, &moto, &["verify"]).run().expect_code(0);
-    // Content that nobody refers to stays while it is young: somebody may be about to refer to it.
-    in_bucket(&sandbox, &moto, &["gc"]).run().expect_code(0);
 
-    let part = [("Range", "bytes=15000000-15000009")];
-    let part = server
-        .get(&format!("/content/{TASK_A}/public/large.bin"), &part)
-        .expect(206);
+    let path = format!("/content/{TASK_A}/public/large.bin");
+    let range = [("Range", "bytes=15000000-15000009")];
+    let part = server.get(&path, &range).expect(206);
     assert_eq!(part.body, &large[15_000_000..15_000_010]);
-    assert_eq!(
-        server
-            .get(&format!("/content/{TASK_B}/public/same"), &[])
-            .body,
-        large
-    );
+    let whole = server.get(&format!("/content/{TASK_B}/public/same"), &[]);
+    assert!(whole.body == large);
+}
+
+#[test]
+fn artifacts_come_from_a_bucket_like_any_download() {
+    let Some(moto) = Moto::start("artifacts_come_from_a_bucket_like_any_download") else {
+        return;
+    };
+    moto.make_bucket("bucket");
+    let (sandbox, server) = (Sandbox::new(), serve_bucket(&moto));
+    let (large, small) = (noise(3_000_000, 1), noise(1_000, 2));
+    server.put(TASK_A, "public/large.bin", &large).expect(200);
+    server.put(TASK_A, "public/a%20b%2541", &small).expect(200);
 
     let wanted = [(TASK_A, "public/large.bin"), (TASK_A, "public/a b%41")];
-    let run = fetch(&sandbox, "s3://bucket/some/where", &wanted);
-    let run = environment
-        .iter()
-        .fold(run, |run, (name, value)| run.env(name, value));
-    let outcome = run.run().expect_code(0);
+    let outcome = fetch_from_bucket(&sandbox, &moto, &wanted)
+        .run()
+        .expect_code(0);
     outcome.expect_not_in_stderr(&["X-Amz-Signature", "s3cret"]);
-    assert_eq!(sandbox.read("fetches/large.bin"), large);
+    assert!(sandbox.read("fetches/large.bin") == large);
     assert_eq!(sandbox.read("fetches/a b%41"), small);
-    let run = fetch(
-        &sandbox,
-        "s3://bucket/some/where",
-        &[(TASK_A, "public/none")],
-    );
-    let run = environment
-        .iter()
-        .fold(run, |run, (name, value)| run.env(name, value));
-    let text =
-        format!("cannot find artifact public/none of task {TASK_A} in s3://bucket/some/where");
-    run.run().expect_code(3).expect_stderr(&[&text]);
+    let text = format!("cannot find artifact public/none of task {TASK_A} in {IN_BUCKET}");
+    let run = fetch_from_bucket(&sandbox, &moto, &[(TASK_A, "public/none")]).run();
+    run.expect_code(3).expect_stderr(&[&text]);
 
-    // What is damaged is found here, too.
+    // Content that nobody refers to stays while it is young: somebody may be about to refer to it.
+    let unneeded = sha256_hex(b"unneeded");
+    let path = format!("/bucket/some/where/sha256/{}/{unneeded}", &unneeded[..2]);
+    moto.put(&path, b"unneeded");
+    let gc = in_bucket(&sandbox, &moto, &["gc"]).run().expect_code(0);
+    gc.expect_stderr(&["0 contents"]);
+
+    // What is damaged is found and not used here, too.
     let digits = sha256_hex(&small);
-    moto.put(
-        &format!("/bucket/some/where/sha256/{}/{digits}", &digits[..2]),
-        b"damaged",
-    );
+    let path = format!("/bucket/some/where/sha256/{}/{digits}", &digits[..2]);
+    moto.put(&path, &noise(1_000, 3));
     let outcome = in_bucket(&sandbox, &moto, &["verify"]).run();
     assert_eq!(outcome.status.code(), Some(4), "{outcome:?}");
     assert!(outcome.stdout.contains(&digits), "{outcome:?}");
+    let run = fetch_from_bucket(&sandbox, &moto, &wanted[1..]).run();
+    run.expect_code(4).expect_stderr(&["sha256 mismatch on "]);
 }
 
 #[test]
@@ -563,10 +607,7 @@ fn of_many_who_write_to_a_bucket_the_highest_rank_stays() {
         return;
     };
     moto.make_bucket("bucket");
-    let environment = moto.environment();
-    let environment: Vec<_> = environment.iter().map(|(n, v)| (*n, &**v)).collect();
-    let location = Path::new("s3://bucket/some/where");
-    let servers = [(); 2].map(|()| Serving::start(location, &["--write"], &environment));
+    let servers = [(); 2].map(|()| serve_bucket(&moto));
     thread::scope(|scope| {
         for (server, ranks) in servers.iter().zip([[1, 9, 3, 5], [8, 2, 7, 4]]) {
             scope.spawn(move || {
