@@ -15,7 +15,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use object_store::{ObjectStoreExt, PutMode, WriteMultipart};
 use std::{
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -262,13 +262,19 @@ fn stage(folder: &Path, file: Handover) -> Result<Staged> {
     })
 }
 
-/// Moves content to its place. Content of that digest which is there already stays, unless it is not whole.
+/// Gives content its place. Content of that digest which is there already stays, unless it is not whole: where one
+/// writer replaced the file that another is about to link, that link would fail.
 fn settle(staged: &Path, content: &Path, size: u64) -> Result<()> {
-    if fs::size_of(content)? == Some(size) {
-        return fs::remove_file(staged);
+    match fs::size_of(content)? {
+        Some(there) if there == size => return Ok(()),
+        Some(_) => return fs::rename(staged, content),
+        None => fs::make_parent(content)?,
     }
-    fs::make_parent(content)?;
-    fs::rename(staged, content)
+    match fs::hard_link(staged, content) {
+        // Somebody else was quicker with the same.
+        Err(Error::Fs { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    }
 }
 
 async fn read_part(path: &Path, offset: u64, size: u64) -> Result<Vec<u8>> {

@@ -371,8 +371,11 @@ fn gc_beside_writers_takes_nothing_from_them() {
             })
         };
         let writers = [writer(1000), writer(2000)];
+        // Not where the store is: what a sandbox holds is listed after each run, and must not vanish meanwhile.
+        let beside = Sandbox::new();
         while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
-            store(&sandbox, &["gc"]).run().expect_code(0);
+            let run = beside.binary().args(["store", "gc", "--store"]);
+            run.args([sandbox.path("store")]).run().expect_code(0);
         }
         writers.map(|writer| writer.join().is_ok())
     });

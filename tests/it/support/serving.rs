@@ -1,6 +1,6 @@
 //! `fetch-content serve` as a process of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -142,5 +142,12 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking()
+            && let Some(mut stderr) = self.child.stderr.take()
+        {
+            let mut said = String::new();
+            let _ = stderr.read_to_string(&mut said);
+            let _ = writeln!(std::io::stderr(), "{} said: {said}", self.root);
+        }
     }
 }
