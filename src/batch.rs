@@ -4,7 +4,7 @@
 use crate::{
     error::{Error, Result},
     fetch::{Context, Request, Staged, fetch},
-    fs::{self, Dir},
+    fs::{self, Dir, Staging},
     observe::{Event, Observer},
     rel_path::RelPath,
     stream::bridge::run_blocking,
@@ -81,20 +81,25 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
         }
     }
     placed.sort_by_key(|placed| placed.position);
-    run_blocking(move || publish(&placed, &context)).await
+    run_blocking(move || publish(&placed, &context.staging)).await
 }
 
-/// A fetch that waits to be published.
-struct Placed {
-    position: usize,
-    name: String,
-    dest: RelPath,
-    observer: Arc<dyn Observer>,
-    staged: Staged,
+/// What waits to be published.
+pub(crate) struct Placed {
+    /// Its place in the list.
+    pub(crate) position: usize,
+    /// What people call it.
+    pub(crate) name: String,
+    /// Where it goes, below the destination.
+    pub(crate) dest: RelPath,
+    /// Who watches it.
+    pub(crate) observer: Arc<dyn Observer>,
+    /// What it is.
+    pub(crate) staged: Staged,
 }
 
 /// Moves everything to where it belongs, in the order of the list, and tells who took whose place.
-fn publish(placed: &[Placed], context: &Context) -> Result<()> {
+pub(crate) fn publish(placed: &[Placed], staging: &Staging) -> Result<()> {
     let mut owners = Owners::default();
     for Placed {
         name,
@@ -121,8 +126,8 @@ fn publish(placed: &[Placed], context: &Context) -> Result<()> {
             owner.is_some()
         };
         let from = Dir::open(&staged.directory)?;
-        context.staging.keep_parent();
-        let into = fs::descend(context.staging.parent(), dest, &mut on_move)?;
+        staging.keep_parent();
+        let into = fs::descend(staging.parent(), dest, &mut on_move)?;
         fs::merge(&from, &into, dest, &mut on_move)?;
         if older > 0 {
             warn(format!(

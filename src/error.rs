@@ -259,6 +259,16 @@ pub enum Error {
         /// What else it would have to be.
         problem: String,
     },
+    /// Some of several tasks failed, as was said when they did.
+    #[error("{failed} of {of} tasks failed")]
+    Some {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+        /// The class of the first failure.
+        kind: Kind,
+    },
     /// One of several fetches failed.
     #[error("cannot fetch {name}")]
     Fetch {
@@ -435,6 +445,7 @@ impl Error {
             | Self::Damaged { .. }
             | Self::Conflict { .. }
             | Self::GaveUp { .. }
+            | Self::Some { .. }
             | Self::OutOfTime { .. }
             | Self::Cancelled => Retry::Never,
         }
@@ -518,7 +529,7 @@ impl Error {
             | Self::Conflict { .. }
             | Self::Signature { .. } => Kind::Integrity,
             Self::Archive { .. } | Self::Limit { .. } => Kind::Archive,
-            Self::Git { kind, .. } => *kind,
+            Self::Git { kind, .. } | Self::Some { kind, .. } => *kind,
             Self::Fs { .. } | Self::Store { local: true, .. } => Kind::FileSystem,
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
@@ -562,6 +573,7 @@ impl Error {
                 "either this is not what its maker signed, or the keys given are not the maker's present ones"
             }
             Self::Http { .. }
+            | Self::Some { .. }
             | Self::Send { .. }
             | Self::Redirect { .. }
             | Self::Stalled { .. }

@@ -59,6 +59,7 @@ pub struct Request {
 }
 
 /// What all fetches of a run share.
+#[derive(Clone)]
 pub struct Context {
     /// Talks to servers.
     pub client: Client,

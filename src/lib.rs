@@ -29,6 +29,7 @@ pub mod fs;
 pub mod fuzzing;
 mod heap;
 pub mod http;
+pub mod inputs;
 pub mod kind;
 pub mod observe;
 pub mod rel_path;
@@ -38,6 +39,7 @@ pub mod size;
 pub mod store;
 mod stream;
 pub mod task;
+pub mod upstream;
 pub mod vcs;
 pub mod verify;
 

@@ -1,10 +1,12 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
+mod inputs;
 mod kind;
 mod store;
 
-pub(super) use kind::{Kind, KindTasks, KindVerb, Push};
-pub(super) use store::{Serve, Store, StoreAction};
+pub(super) use inputs::Inputs;
+pub(super) use kind::{Kind, KindRun, KindTasks, KindVerb, Push};
+pub(super) use store::{Serve, Store, StoreAction, StorePlace};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -24,6 +26,7 @@ pub(super) enum Command {
     TaskArtifacts(TaskArtifacts),
     Upload(Upload),
     Kind(Kind),
+    Inputs(Box<Inputs>),
     Store(Store),
     Serve(Serve),
 }
@@ -165,6 +168,17 @@ pub(super) enum Storage {
     Object,
     Link,
     Reference,
+}
+
+/// Where else upstream's files may be.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Nearby {
+    /// Folder with files under their upstream names, looked at first (repeatable)
+    #[arg(long = "distdir", value_name = "DIR")]
+    pub(super) distdirs: Vec<PathBuf>,
+    /// Server with files under their upstream names, asked before upstream (repeatable)
+    #[arg(long = "mirror", value_name = "URL")]
+    pub(super) mirrors: Vec<String>,
 }
 
 /// How to deal with networks and servers. The environment says what is not said here.

@@ -3,6 +3,7 @@
 
 mod args;
 mod git_checkout_archive;
+mod inputs;
 mod kind;
 mod serve;
 mod settings;
@@ -85,6 +86,7 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::TaskArtifacts(args) => task_artifacts::run(args, ui).await,
         Command::Upload(args) => upload::run(args, ui).await,
         Command::Kind(args) => kind::run(args, ui).await,
+        Command::Inputs(args) => inputs::run(*args, ui).await,
         Command::Store(args) => store::run(args, ui).await,
         Command::Serve(args) => serve::run(args, ui).await,
     }

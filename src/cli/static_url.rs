@@ -1,19 +1,15 @@
 //! `fetch-content static-url`: one upstream URL becomes one verified file, repacked where its name asks for it.
 
 use crate::{
-    archive::{Placing, Repack, is_tar_zst},
     cli::{args, settings::Tunables, ui::Ui, upload::FileUpload},
     error::{self, Error, Result},
     fetch::{Context, Request, Signed, Staged, fetch, placing_slots},
     fs::{self, Staging},
-    http::{Address, Client, Header, Source},
+    http::{Client, Source},
     observe::Event,
-    safe_url::SafeUrl,
     stream::bridge::run_blocking,
-    verify::{
-        Expected,
-        openpgp::{Fingerprint, Keyring},
-    },
+    upstream::{UpstreamFile, last_segment, parse_url},
+    verify::openpgp::{Fingerprint, Keyring},
 };
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Instant};
 use url::Url;
@@ -21,7 +17,7 @@ use url::Url;
 /// Runs the subcommand. Everything that can be wrong with its input is found before the first request.
 pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
-    let url = url(&args.url)?;
+    let url = parse_url(&args.url)?;
     let observer_name = label(&url).to_owned();
     let request = request(&args, url, ui)?;
     let tunables = Tunables::new(&args.tuning)?;
@@ -71,46 +67,35 @@ fn request(args: &args::StaticUrl, url: Url, ui: &Ui) -> Result<Request> {
         .parse()
         .map_err(|err| Error::usage(format!("--sha256: {err}")))?;
     let headers = args.headers.iter().map(|header| header.parse());
-    let headers: Vec<_> = headers.collect::<Result<_>>()?;
-    if url.scheme() == "ftp" && !headers.is_empty() {
-        return Err(Error::usage("--header is for http and https URLs only"));
+    let mirrors = args.mirrors.iter().map(|mirror| {
+        let url = parse_url(mirror);
+        let url = url.map_err(|err| Error::usage(format!("--mirror: {}", error::chain(&err))))?;
+        Ok(Source::Url(Box::new(url.into())))
+    });
+    let mirrors = mirrors.collect::<Result<_>>()?;
+    let (before, after) = if args.mirrors_first {
+        (mirrors, Vec::new())
+    } else {
+        (Vec::new(), mirrors)
+    };
+    let request = UpstreamFile {
+        url,
+        headers: headers.collect::<Result<_>>()?,
+        before,
+        after,
+        sha256,
+        size: args.size,
+        signed: signed(args)?,
+        strip_components: args.strip_components,
+        add_prefix: args.add_prefix.clone(),
+        force_archive: args.force_archive,
+        file_name: file_name(&args.dest)?.to_owned(),
     }
-    let file_name = file_name(&args.dest)?;
-    let placing = placing(args, &url, file_name)?;
-    let signed = signed(args)?;
+    .into_request()?;
     if args.size == 0 {
         ui.warning("with --size 0 the size of the download is not checked");
     }
-    let expected = Expected {
-        sha256: Some(sha256),
-        size: Some(args.size).filter(|&size| size > 0),
-        ..Expected::default()
-    };
-    Ok(Request {
-        name: SafeUrl::from(&url).to_string(),
-        sources: sources(args, url, headers)?,
-        expected: expected.known(),
-        signed,
-        placings: vec![placing],
-        file_name: file_name.to_owned(),
-    })
-}
-
-/// Returns the places to download from in the order in which they are tried. Headers are for the given one only.
-fn sources(args: &args::StaticUrl, given: Url, headers: Vec<Header>) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for mirror in &args.mirrors {
-        let mirror =
-            url(mirror).map_err(|err| Error::usage(format!("--mirror: {}", error::chain(&err))))?;
-        sources.push(Source::Url(Box::new(mirror.into())));
-    }
-    let given = Source::Url(Box::new(Address {
-        headers,
-        ..Address::from(given)
-    }));
-    let place = if args.mirrors_first { sources.len() } else { 0 };
-    sources.insert(place, given);
-    Ok(sources)
+    Ok(request)
 }
 
 /// Reads the keys that a signature is to be verified with. Headers are the business of the download's server and not
@@ -119,7 +104,7 @@ fn signed(args: &args::StaticUrl) -> Result<Option<Signed>> {
     let (Some(typed), Some(variable)) = (&args.gpg_sig_url, &args.gpg_key_env) else {
         return Ok(None);
     };
-    let url = url(typed)?;
+    let url = parse_url(typed)?;
     let pins = args.gpg_fingerprint.iter().map(|pin| pin.parse());
     let pins: Vec<Fingerprint> = pins
         .collect::<Result<_, _>>()
@@ -143,26 +128,6 @@ fn signed(args: &args::StaticUrl) -> Result<Option<Signed>> {
     }))
 }
 
-fn url(typed: &str) -> Result<Url> {
-    // Not shown as typed: it may hold a password.
-    let url = Url::parse(typed).map_err(|err| Error::usage(format!("malformed URL: {err}")))?;
-    match url.scheme() {
-        "http" | "https" | "ftp" => Ok(url),
-        scheme => Err(Error::Usage {
-            what: format!(
-                "`{scheme}` URLs are not supported yet: {}",
-                SafeUrl::from(&url)
-            ),
-            hint: Some("give an http, https or ftp URL".into()),
-        }),
-    }
-}
-
-/// Returns the last segment of a URL's path as it is, without undoing percent-encoding.
-fn last_segment(url: &Url) -> &str {
-    url.path().rsplit('/').next().unwrap_or_default()
-}
-
 /// Returns what the observer calls the fetch.
 fn label(url: &Url) -> &str {
     match last_segment(url) {
@@ -183,33 +148,4 @@ pub(super) fn file_name(dest: &Path) -> Result<&OsStr> {
             dest.display()
         ))),
     }
-}
-
-/// Decides by names and options whether to repack.
-fn placing(args: &args::StaticUrl, url: &Url, dest: &OsStr) -> Result<Placing> {
-    let download = last_segment(url);
-    let repack = Repack {
-        strip_components: args.strip_components,
-        add_prefix: args.add_prefix.clone(),
-        wrap_as: args.force_archive.then(|| download.to_owned()),
-    };
-    let dest = dest.to_string_lossy();
-    if !repack.is_needed(download, &dest) {
-        return Ok(Placing::Keep);
-    }
-    if !is_tar_zst(&dest) {
-        return Err(Error::Usage {
-            what: format!(
-                "cannot repack `{download}` as `{dest}`: only .tar.zst archives can be produced"
-            ),
-            hint: Some("to keep the download as it is, give DEST the same suffixes".into()),
-        });
-    }
-    if args.force_archive && download.is_empty() {
-        return Err(Error::usage(format!(
-            "{} has no file name to give to the member of an archive",
-            SafeUrl::from(url)
-        )));
-    }
-    Ok(Placing::Repack(repack))
 }

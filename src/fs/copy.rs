@@ -1,9 +1,11 @@
 //! [`copy_tree`]: a second copy of what was staged, for a second place, as if it had been extracted twice.
 //!
 //! The two share nothing: a hard link within the tree becomes one within the copy. Only blocks are shared, where the
-//! file system can do that behind everybody's back.
+//! file system can do that behind everybody's back. Whoever asks for it gets the files themselves under further names
+//! ([`link_tree`]), which takes no time at all, and has to live with one file in two places.
 
 use crate::{
+    digest::Sha2Digest,
     error::Result,
     fs::{Attributes, Context, Dir, Mtime, Tree},
     rel_path::RelPath,
@@ -12,6 +14,7 @@ use rustix::{
     fs::{self, FileType, Mode, SeekFrom, Stat},
     io::{Errno, Result as IoResult},
 };
+use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     ffi::OsStr,
@@ -26,13 +29,59 @@ const BUFFER: usize = 128 * 1024;
 
 /// Copies all that is in `from` into `to`, an empty directory: content with its holes, permissions, times, links.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    copy(from, to, false)
+}
+
+/// The same, with hard links for files where the file system cannot share blocks. Where neither is possible, as between
+/// two file systems, content is copied.
+pub(crate) fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    copy(from, to, true)
+}
+
+fn copy(from: &Path, to: &Path, links: bool) -> Result<()> {
     let mut copy = Copy {
         tree: Tree::open(to)?,
         linked: HashMap::new(),
         clones: true,
+        links,
     };
     copy.directory(&Dir::open(from)?, &RelPath::default())?;
     copy.tree.finish()
+}
+
+/// Returns a digest of what is in a directory, but for content: names, kinds, permissions and targets, and of files size
+/// and time, which tell that content has changed.
+pub(crate) fn print_of(directory: &Path) -> Result<String> {
+    let mut print = Sha256::new();
+    add_to_print(&mut print, &Dir::open(directory)?, Path::new(""))?;
+    Ok(Sha2Digest::<32>::from_bytes(print.finalize().into()).to_string())
+}
+
+fn add_to_print(print: &mut Sha256, directory: &Dir, at: &Path) -> Result<()> {
+    let mut names = directory.names()?;
+    names.sort();
+    for name in names {
+        let Some(stat) = directory.stat(&name)? else {
+            continue;
+        };
+        let path = at.join(&name);
+        let mut entry = path.as_os_str().as_bytes().to_vec();
+        entry.push(0);
+        entry.extend(stat.st_mode.to_le_bytes());
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => add_to_print(print, &directory.open_child(&name)?, &path)?,
+            FileType::Symlink => entry.extend(directory.read_link(&name)?),
+            _ => {
+                let Mtime { seconds, nanos } = Mtime::of(&stat);
+                entry.extend(stat.st_size.to_le_bytes());
+                entry.extend(seconds.to_le_bytes());
+                entry.extend(nanos.to_le_bytes());
+            }
+        }
+        print.update((entry.len() as u64).to_le_bytes());
+        print.update(&entry);
+    }
+    Ok(())
 }
 
 /// A copy in the making.
@@ -42,6 +91,8 @@ struct Copy {
     linked: HashMap<u64, RelPath>,
     /// Whether the file system has not refused to share blocks yet.
     clones: bool,
+    /// Whether files may be linked, and the file system has not refused it yet.
+    links: bool,
 }
 
 impl Copy {
@@ -81,6 +132,12 @@ impl Copy {
     }
 
     fn file(&mut self, from: &Dir, name: &OsStr, stat: &Stat, path: &RelPath) -> Result<()> {
+        if self.links && !self.clones {
+            self.links = self.tree.link_from(path, from, name)?;
+            if self.links {
+                return Ok(());
+            }
+        }
         if stat.st_nlink > 1 {
             if let Some(first) = self.linked.get(&stat.st_ino) {
                 return self.tree.hard_link(path, first);
@@ -104,6 +161,9 @@ impl Copy {
             },
         )?;
         self.clones = self.clones && fs::ioctl_ficlone(copy.as_file(), &source).is_ok();
+        if !self.clones && self.links {
+            return self.file(from, name, stat, path);
+        }
         if !self.clones {
             copy_content(&source, copy.as_file(), stat)
                 .context_with("copy", || from.path().join(name))?;

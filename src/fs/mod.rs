@@ -19,7 +19,7 @@ mod staging;
 mod tree;
 mod write_behind;
 
-pub(crate) use copy::copy_tree;
+pub(crate) use copy::{copy_tree, link_tree, print_of};
 pub(crate) use dir::{Dir, umask};
 pub(crate) use files::{
     are_same, copy, files_below, hard_link, make_parent, remove_if_there, rename, seal, size_of,

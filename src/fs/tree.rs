@@ -8,7 +8,7 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Context, umask},
+    fs::{Context, Dir, umask},
     rel_path::{RelPath, shown_name},
 };
 use rustix::{
@@ -220,6 +220,16 @@ impl Tree {
                 linked => linked,
             }
         })
+    }
+
+    /// Makes `path` another name of a file of another directory. Returns whether the file system can do that.
+    pub(super) fn link_from(&mut self, path: &RelPath, from: &Dir, name: &OsStr) -> Result<bool> {
+        let (parent, new) = self.place(path, Missing::Create)?;
+        let link = || match fs::linkat(from, name, &parent, &new, AtFlags::empty()) {
+            Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
+            linked => linked.map(|()| true),
+        };
+        self.replacing(path, &parent, link)
     }
 
     /// Gives directories their permissions and times, the innermost first.

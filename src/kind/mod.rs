@@ -7,7 +7,7 @@
 //!                                                 └▶ Inputs (`fetches:` → MOZ_FETCHES)
 //! ```
 //!
-//! Pure: it reads files of the repository (and asks git which of them it tracks), but never the network or the clock.
+//! Pure but for [`Workshop`], which performs tasks: it reads files of the repository (and asks git which of them it tracks), but never the network or the clock.
 //! What is wrong is told with file, line and task ([`Finding`]).
 
 mod built;
@@ -26,6 +26,7 @@ mod lint;
 mod merge;
 mod nearest;
 mod push;
+mod run;
 mod source;
 mod toolchain;
 mod tracked;
@@ -39,6 +40,7 @@ pub use graph::Graph;
 pub use index::{Cached, Level, Parameters};
 pub use inputs::{Input, Inputs};
 pub use push::Push;
+pub use run::{Stored, Workshop, artifact_name};
 pub use toolchain::Toolchain;
 pub use upstream::{Git, Signature, StaticUrl, Upstream};
 pub use yaml::Place;

@@ -143,6 +143,13 @@ impl Store {
         &self.shown
     }
 
+    /// Returns the directory for what artifacts unpack to, in a folder. It is nothing of the store's own: whatever is in
+    /// it can be made again.
+    #[must_use]
+    pub fn trees(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("trees"))
+    }
+
     /// Returns a private directory for content on its way into the store: on its file system, if it is on this machine.
     ///
     /// # Errors

@@ -53,10 +53,23 @@ impl TaskId {
         SystemRandom::new()
             .fill(&mut uuid)
             .map_err(|_unspecified| Error::usage("the system gives no random numbers"))?;
+        Ok(Self::slugid(uuid))
+    }
+
+    /// Makes the id that stands for what is done here, by whatever decides on it: the same on every machine.
+    #[must_use]
+    pub fn of(what: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, what.as_bytes());
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&digest.as_ref()[..16]);
+        Self::slugid(uuid)
+    }
+
+    fn slugid(mut uuid: [u8; 16]) -> Self {
         uuid[0] &= 0x7f;
         uuid[6] = uuid[6] & 0x0f | 0x40;
         uuid[8] = uuid[8] & 0x3f | 0x80;
-        Ok(Self(BASE64_URL_SAFE_NO_PAD.encode(uuid)))
+        Self(BASE64_URL_SAFE_NO_PAD.encode(uuid))
     }
 }
 

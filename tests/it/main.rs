@@ -12,6 +12,7 @@ mod cancel;
 mod chain_of_trust;
 mod connections;
 mod deployment;
+mod desk;
 mod differential;
 mod differential_zip;
 mod encoding;

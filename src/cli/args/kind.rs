@@ -1,6 +1,6 @@
 //! What can be typed for `kind`.
 
-use super::Tuning;
+use super::{Nearby, StorePlace, Tuning};
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;
 
@@ -46,6 +46,10 @@ pub(in crate::cli) enum KindVerb {
         #[command(flatten)]
         tuning: Box<Tuning>,
     },
+    /// Perform fetch tasks here, and put their artifacts into a store
+    ///
+    /// What the store has already, by digest, is not fetched again. A task that fails does not stop the others.
+    Run(Box<KindRun>),
     /// Print the MOZ_FETCHES of a task as taskgraph writes it, with `<label>` for task ids
     Fetches {
         /// Kind of the task
@@ -70,6 +74,27 @@ pub(in crate::cli) struct KindTasks {
     pub(in crate::cli) full: bool,
     #[command(flatten)]
     pub(in crate::cli) push: Push,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct KindRun {
+    /// Names, aliases or labels
+    #[arg(required_unless_present = "all")]
+    pub(in crate::cli) names: Vec<String>,
+    /// All fetch tasks
+    #[arg(long, conflicts_with = "names")]
+    pub(in crate::cli) all: bool,
+    /// Stop at the first task that fails
+    #[arg(long)]
+    pub(in crate::cli) fail_fast: bool,
+    #[command(flatten)]
+    pub(in crate::cli) place: StorePlace,
+    #[command(flatten)]
+    pub(in crate::cli) nearby: Nearby,
+    #[command(flatten)]
+    pub(in crate::cli) push: Push,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
 }
 
 /// What tasks are created for.

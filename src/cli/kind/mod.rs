@@ -3,6 +3,7 @@
 mod check;
 mod fetches;
 mod list;
+pub(super) mod run;
 mod show;
 mod tasks;
 mod update;
@@ -23,6 +24,7 @@ pub(super) async fn run(args: args::Kind, ui: &Arc<Ui>) -> Result<()> {
     let graph = run_blocking(move || Graph::load(&args.root.unwrap_or_default())).await?;
     match args.verb {
         KindVerb::Update { name, tuning } => update::run(&graph, &name, &tuning, &ui).await,
+        KindVerb::Run(args) => run::run(&graph, *args, &ui).await,
         verb => run_blocking(move || print(&graph, verb, &ui)).await,
     }
 }
@@ -35,7 +37,7 @@ fn print(graph: &Graph, verb: KindVerb, ui: &Ui) -> Result<()> {
         KindVerb::Tasks(args) => tasks::run(graph, &args),
         KindVerb::Check { strict } => check::run(graph, strict, ui),
         KindVerb::Fetches { kind, task, json } => fetches::run(graph, (&kind, &task), json, ui),
-        KindVerb::Update { .. } => Ok(()),
+        KindVerb::Update { .. } | KindVerb::Run(_) => Ok(()),
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn run(graph: &Graph, args: &args::KindTasks) -> Result<()> {
 }
 
 /// Returns the tasks with these names, or all if none is given and nothing is wrong with any.
-fn chosen<'a>(graph: &'a Graph, names: &[String]) -> Result<Vec<&'a FetchTask>> {
+pub(super) fn chosen<'a>(graph: &'a Graph, names: &[String]) -> Result<Vec<&'a FetchTask>> {
     if !names.is_empty() {
         return names.iter().map(|name| graph.fetch(name)).collect();
     }

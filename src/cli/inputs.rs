@@ -1,0 +1,211 @@
+//! `fetch-content inputs`: the fetch directory of a task, made at a desk.
+
+use crate::{
+    cli::{args, kind::run::workshop, settings, settings::Tunables, ui::Ui},
+    error::{self, Error, Result},
+    http::{Client, RetryPolicy},
+    inputs::{Desk, Lock, Locked, Remote, Wanted},
+    kind::{Graph, Input, artifact_name},
+    rel_path::RelPath,
+    stream::bridge::run_blocking,
+    task::{Credentials, Deployment, Origin, Queue, TaskId, Tasks, parse_entries},
+};
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+/// Runs the subcommand.
+pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let tunables = Tunables::new(&args.tuning)?;
+    let (retry, concurrency) = (tunables.retry.clone(), tunables.transfers);
+    let locked = match args.locked.clone() {
+        Some(path) => Some(run_blocking(move || Lock::read(&path)).await?),
+        None => None,
+    };
+    let workshop = workshop(args.place, &args.nearby, &args.push, tunables, start).await?;
+    let remote = remote(&workshop.context.client, &retry)?;
+    let mut wanted = match (&args.task, &args.task_id) {
+        (Some(task), _) => {
+            let root = root(args.root.clone().unwrap_or_default(), args.kinds.as_deref())?;
+            let graph = run_blocking(move || Graph::load(&root)).await?;
+            of_graph(&graph, &args.kind, task, &args.tasks, ui)?
+        }
+        (None, Some(id)) => of_task(id, remote.as_ref()).await?,
+        (None, None) => Vec::new(),
+    };
+    if let Some(lock) = &locked {
+        use_tasks_of(&lock.inputs, &mut wanted);
+    }
+    let desk = Desk {
+        workshop,
+        remote,
+        concurrency,
+    };
+    let watch = |wanted: &Wanted| ui.watch(&wanted.label);
+    let found = desk.gather(&wanted, watch).await?;
+    if let (Some(lock), Some(path)) = (&locked, &args.locked) {
+        lock.check(&found, path)?;
+    }
+    desk.lay_out(&found, &args.dest, !args.copy).await?;
+    if let Some(path) = args.lock {
+        let lock = Lock::of(&found);
+        run_blocking(move || lock.write(&path)).await?;
+    }
+    ui.summary(start.elapsed());
+    Ok(())
+}
+
+/// Returns the deployment to ask, if one is named.
+fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
+    let Some(root) = settings::text("TASKCLUSTER_ROOT_URL")? else {
+        return Ok(None);
+    };
+    let proxy = settings::text("TASKCLUSTER_PROXY_URL")?;
+    let credentials = Credentials::from_variables(settings::text)?;
+    let queue = Queue::new(&root, proxy.as_deref(), credentials)?;
+    Ok(Some(Remote {
+        deployment: Deployment::new(queue.clone(), client.clone(), retry.clone(), Arc::new(())),
+        tasks: Tasks::new(
+            Origin::Queue(queue),
+            client.clone(),
+            retry.clone(),
+            Vec::new(),
+        ),
+    }))
+}
+
+/// Returns what a task of the graph wants. `tasks` has `LABEL=TASK_ID` for what is not found by digest.
+fn of_graph(
+    graph: &Graph,
+    kind: &str,
+    task: &str,
+    tasks: &[String],
+    ui: &Ui,
+) -> Result<Vec<Wanted>> {
+    let inputs = graph.inputs(kind, task)?;
+    for warning in &inputs.warnings {
+        ui.warning(&warning.to_string());
+    }
+    let mut given: HashMap<&str, TaskId> = HashMap::new();
+    for typed in tasks {
+        let (label, id) = typed.split_once('=').ok_or_else(|| {
+            Error::usage(format!(
+                "--task `{}` is not LABEL=TASK_ID",
+                typed.escape_debug()
+            ))
+        })?;
+        let id = id
+            .parse()
+            .map_err(|err| Error::usage(format!("--task: {err}")))?;
+        given.insert(label, id);
+    }
+    for label in given.keys() {
+        if !inputs.entries.iter().any(|input| input.label == *label) {
+            ui.warning(&format!(
+                "--task {label}=… has no effect: {task} takes nothing of that task"
+            ));
+        }
+    }
+    let wanted = inputs
+        .entries
+        .iter()
+        .map(|input| wanted(graph, input, &given));
+    wanted.collect()
+}
+
+fn wanted(graph: &Graph, input: &Input, given: &HashMap<&str, TaskId>) -> Result<Wanted> {
+    let fetch = graph
+        .fetches()
+        .iter()
+        .find(|fetch| fetch.label == input.label);
+    let toolchain = graph
+        .toolchains()
+        .iter()
+        .find(|toolchain| toolchain.label == input.label);
+    let task = given.get(input.label.as_str()).cloned();
+    let (mut cached, mut problem) = (fetch.map(|fetch| fetch.cached.clone()), None);
+    if let (Some(toolchain), None) = (toolchain, &task) {
+        match graph.toolchain_cached(toolchain) {
+            Ok(digest) => cached = Some(digest),
+            Err(err) => problem = Some(error::chain(&err)),
+        }
+    }
+    let dest = input.dest.as_deref().unwrap_or_default();
+    let dest = RelPath::parse(dest.as_bytes())
+        .map_err(|err| Error::usage(format!("`dest` of {}: {err}", input.label)))?;
+    Ok(Wanted {
+        label: input.label.clone(),
+        artifact: artifact_name(&input.artifact)?,
+        dest,
+        extract: input.extract,
+        verify_hash: input.verify_hash,
+        task,
+        cached,
+        made_by: fetch.cloned(),
+        problem,
+    })
+}
+
+/// Returns what the `MOZ_FETCHES` of a task of the deployment lists.
+async fn of_task(id: &str, remote: Option<&Remote>) -> Result<Vec<Wanted>> {
+    let id: TaskId = id
+        .parse()
+        .map_err(|err| Error::usage(format!("--task-id: {err}")))?;
+    let remote = remote.ok_or_else(|| Error::Usage {
+        what: "--task-id needs a deployment".into(),
+        hint: Some("set TASKCLUSTER_ROOT_URL to the one that has the task".into()),
+    })?;
+    let definition = remote.deployment.task(&id).await?;
+    let list = match &definition["payload"]["env"]["MOZ_FETCHES"] {
+        Value::String(list) => list.clone(),
+        Value::Null => return Err(Error::usage(format!("task {id} has no MOZ_FETCHES"))),
+        other => other.to_string(),
+    };
+    let (entries, _) = parse_entries(&list, &format!("MOZ_FETCHES of task {id}"))?;
+    let wanted = entries.into_iter().map(|entry| Wanted {
+        label: entry.task.to_string(),
+        artifact: entry.artifact,
+        dest: entry.dest,
+        extract: entry.extract,
+        verify_hash: entry.verify_hash,
+        task: Some(entry.task),
+        cached: None,
+        made_by: None,
+        problem: None,
+    });
+    Ok(wanted.collect())
+}
+
+/// Looks for what a lock has in the tasks that it names, as far as they can be had.
+fn use_tasks_of(locked: &[Locked], wanted: &mut [Wanted]) {
+    for wanted in wanted {
+        let named = locked
+            .iter()
+            .find(|locked| locked.label == wanted.label && locked.artifact == wanted.artifact);
+        // What is made here has the same id on every machine.
+        if let Some(named) = named.filter(|_| wanted.made_by.is_none()) {
+            wanted.task = Some(named.task.clone());
+        }
+    }
+}
+
+/// Returns the root of the repository, as typed or by where its kinds are.
+fn root(typed: PathBuf, kinds: Option<&Path>) -> Result<PathBuf> {
+    let Some(kinds) = kinds else {
+        return Ok(typed);
+    };
+    let taskcluster = kinds.parent().filter(|dir| dir.ends_with("taskcluster"));
+    let root = taskcluster.and_then(Path::parent);
+    root.map(Path::to_owned).ok_or_else(|| Error::Usage {
+        what: format!(
+            "--kinds {}: it is in no directory `taskcluster`",
+            kinds.display()
+        ),
+        hint: Some("give ROOT/taskcluster/kinds, or --root ROOT".into()),
+    })
+}

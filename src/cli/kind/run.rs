@@ -1,0 +1,132 @@
+//! `kind run`: fetch tasks performed here, into a store.
+
+use super::{parameters, tasks::chosen};
+use crate::{
+    cli::{args, report, settings, settings::Tunables, ui::Ui},
+    error::{Error, Result},
+    fetch::{Context, placing_slots},
+    http::Client,
+    kind::{FetchTask, Graph, Stored, Workshop},
+    size::ByteSize,
+    store::{IfMissing, Store},
+    task::{Credentials, Secrets},
+    upstream::parse_url,
+};
+use std::{collections::HashSet, sync::Arc, time::Instant};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// Runs the verb.
+pub(super) async fn run(graph: &Graph, args: args::KindRun, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let mut seen = HashSet::new();
+    let mut tasks = chosen(graph, &args.names)?;
+    tasks.retain(|task| seen.insert(&task.label));
+    let tunables = Tunables::new(&args.tuning)?;
+    let turns = Arc::new(Semaphore::new(tunables.transfers));
+    let workshop = workshop(args.place, &args.nearby, &args.push, tunables, start).await?;
+    let workshop = Arc::new(workshop);
+    let mut running = JoinSet::new();
+    let count = tasks.len();
+    for task in tasks {
+        let (task, workshop, turns) = (task.clone(), Arc::clone(&workshop), Arc::clone(&turns));
+        let observer = ui.watch(&task.label);
+        running.spawn(async move {
+            let performed = async {
+                let _turn = turns.acquire().await.map_err(|_closed| Error::Cancelled)?;
+                workshop.perform(&task, &*observer).await
+            };
+            let performed = performed.await;
+            (task, performed)
+        });
+    }
+    let mut failed = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        let (task, performed) = match ended {
+            Ok(ended) => ended,
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => return Err(Error::Cancelled),
+            },
+        };
+        match performed {
+            Ok(stored) => tell(&task, &stored, ui),
+            Err(err) => {
+                let err = Error::Fetch {
+                    name: task.label,
+                    source: Box::new(err),
+                };
+                if args.fail_fast {
+                    return Err(err);
+                }
+                report(ui, &err);
+                failed.push(err.kind());
+            }
+        }
+    }
+    ui.summary(start.elapsed());
+    match failed.first() {
+        None => Ok(()),
+        Some(&kind) => Err(Error::Some {
+            failed: failed.len(),
+            of: count,
+            kind,
+        }),
+    }
+}
+
+fn tell(task: &FetchTask, stored: &Stored, ui: &Ui) {
+    let Stored {
+        task: id,
+        artifact,
+        found,
+    } = stored;
+    let (label, name, size) = (&task.label, &artifact.name, ByteSize(artifact.size));
+    let how = if *found { "has it already" } else { "made it" };
+    ui.line(&format!(
+        "{label}: task {id} {how}: {name}, {size}, sha256 {}",
+        artifact.sha256
+    ));
+}
+
+/// Sets up what all tasks share.
+pub(in crate::cli) async fn workshop(
+    place: args::StorePlace,
+    nearby: &args::Nearby,
+    push: &args::Push,
+    tunables: Tunables,
+    start: Instant,
+) -> Result<Workshop> {
+    let (parameters, _) = parameters(push)?;
+    let mirrors = nearby.mirrors.iter().map(|mirror| parse_url(mirror));
+    let mirrors = mirrors.collect::<Result<_>>()?;
+    let client = Client::new(tunables.http)?;
+    let location = settings::store(place.store)?;
+    let store = Store::open(&location, IfMissing::Create, &client, &tunables.retry).await?;
+    let context = Context {
+        client,
+        retry: tunables.retry,
+        placing_slots: placing_slots(),
+        limits: tunables.limits,
+        staging: Arc::new(store.staging()?),
+        start,
+    };
+    Ok(Workshop {
+        store,
+        context,
+        parameters,
+        distdirs: nearby.distdirs.clone(),
+        mirrors,
+        secrets: secrets()?,
+    })
+}
+
+/// Returns where secrets are, if there is a way to them.
+fn secrets() -> Result<Option<Secrets>> {
+    let root = settings::text("TASKCLUSTER_ROOT_URL")?;
+    let proxy = settings::text("TASKCLUSTER_PROXY_URL")?;
+    let credentials = Credentials::from_variables(settings::text)?;
+    if proxy.is_none() && (root.is_none() || credentials.is_none()) {
+        return Ok(None);
+    }
+    Secrets::new(root.as_deref(), proxy.as_deref(), credentials).map(Some)
+}

@@ -1,0 +1,315 @@
+//! [`Workshop`]: fetch tasks performed here, as a worker would perform them, with a store in place of a deployment.
+//!
+//! A task that the store's index knows by its digest is not performed again. Otherwise its file is made in the store's
+//! staging area and becomes the artifact of a task, with a chain of trust; only then the index leads there. The id of the
+//! task follows from its digest: whoever is killed in between, or faster than another process, leaves what that one would.
+
+use crate::{
+    error::{Error, Result},
+    fetch::{Context, Signed, Staged, fetch},
+    fs,
+    http::Source,
+    kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream},
+    observe::{Event, Observer},
+    store::{self, Artifact, Handover, IndexEntry, Metadata, Namespace, State, Store, TaskRecord},
+    stream::bridge::run_blocking,
+    task::{ArtifactName, Secrets, TaskId},
+    upstream::{UpstreamFile, in_folders, in_mirror, parse_url},
+    vcs,
+    verify::openpgp::Keyring,
+};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use std::{ffi::OsString, path::PathBuf};
+use url::Url;
+
+/// What chains of trust are called.
+const CHAIN_OF_TRUST: &str = "public/chain-of-trust.json";
+
+/// What all tasks share that are performed here.
+pub struct Workshop {
+    /// Where artifacts go.
+    pub store: Store,
+    /// How to fetch; its staging area is the store's.
+    pub context: Context,
+    /// What the tasks are for: decides on paths in the index.
+    pub parameters: Parameters,
+    /// Folders in which files are looked for by their upstream names, before any server is asked.
+    pub distdirs: Vec<PathBuf>,
+    /// Servers that have files by their upstream names, asked before upstream.
+    pub mirrors: Vec<Url>,
+    /// Where ssh keys are.
+    pub secrets: Option<Secrets>,
+}
+
+/// Where the artifact of a task is.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The task that has it.
+    pub task: TaskId,
+    /// The artifact.
+    pub artifact: Artifact,
+    /// Whether it was there before.
+    pub found: bool,
+}
+
+impl Workshop {
+    /// Returns the artifact of a task; performs it if the store does not have it.
+    ///
+    /// # Errors
+    /// Those of the fetch, and of the store.
+    ///
+    /// # Cancel safety
+    /// When dropped, nothing is in the index yet, or all of it.
+    pub async fn perform(&self, task: &FetchTask, observer: &dyn Observer) -> Result<Stored> {
+        let name = artifact_name(&task.artifact())?;
+        if let Some(found) = self.find(&task.cached, &name).await? {
+            return Ok(found);
+        }
+        let file_name = OsString::from(&task.artifact_name);
+        if task.artifact_name.contains('/') {
+            return Err(Error::usage(format!(
+                "artifact-name `{}` is not the name of a file",
+                task.artifact_name.escape_debug()
+            )));
+        }
+        let staged = match &task.upstream {
+            Upstream::StaticUrl(file) => self.download(file, file_name.clone(), observer).await?,
+            Upstream::Git(git) => self.check_out(git, file_name.clone(), observer).await?,
+        };
+        for warning in &staged.warnings {
+            observer.on_event(&Event::Warning(warning.clone()));
+        }
+        let expires = expiry(task.expires_after(&self.parameters), store::now());
+        let file = Handover::Move(staged.directory.join(&file_name));
+        let id = TaskId::of(&format!("fetch-content {}", task.cached.in_digests()));
+        let stored = self.publish(id, &name, file, expires).await?;
+        self.enter(&task.cached, &stored.task, expires).await?;
+        Ok(stored)
+    }
+
+    /// Returns the artifact of the task that the index has for a digest, if there is one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn find(&self, cached: &Cached, name: &ArtifactName) -> Result<Option<Stored>> {
+        for path in cached.index_search(&self.parameters) {
+            let Some(entry) = self.store.find(&namespace(&path)?).await? else {
+                continue;
+            };
+            if let Some(artifact) = self.store.artifact(&entry.task_id, name).await? {
+                return Ok(Some(Stored {
+                    task: entry.task_id,
+                    artifact,
+                    found: true,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stores a file as the artifact of a task.
+    async fn publish(
+        &self,
+        task: TaskId,
+        name: &ArtifactName,
+        file: Handover,
+        expires: Option<DateTime<Utc>>,
+    ) -> Result<Stored> {
+        let metadata = |content_type: &str| Metadata {
+            content_type: content_type.into(),
+            expires,
+        };
+        let record = TaskRecord {
+            created: store::now(),
+            expires,
+            state: State::Completed,
+            task: None,
+        };
+        self.store.put_task(&task, &record).await?;
+        let artifact = self
+            .store
+            .publish(&task, name, file, metadata("application/octet-stream"))
+            .await?;
+        let chain = json!({
+            "chainOfTrustVersion": 1,
+            "taskId": task,
+            "runId": 0,
+            "workerGroup": "local",
+            "workerId": "local",
+            "environment": {},
+            "task": {},
+            "artifacts": {name.as_str(): {"sha256": artifact.sha256.to_string()}},
+        });
+        let chain = self.file_with(chain.to_string()).await?;
+        self.store
+            .publish(
+                &task,
+                &artifact_name(CHAIN_OF_TRUST)?,
+                Handover::Move(chain),
+                metadata("application/json"),
+            )
+            .await?;
+        Ok(Stored {
+            task,
+            artifact,
+            found: false,
+        })
+    }
+
+    /// Makes the index lead to a task by all of its routes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn enter(
+        &self,
+        cached: &Cached,
+        task: &TaskId,
+        expires: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let entry = IndexEntry {
+            task_id: task.clone(),
+            rank: 0.0,
+            data: serde_json::Map::new(),
+            expires: expires.unwrap_or(DateTime::<Utc>::MAX_UTC),
+        };
+        for route in cached.routes(&self.parameters) {
+            let path = route.strip_prefix("index.").unwrap_or(&route);
+            self.store.insert(&namespace(path)?, &entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn file_with(&self, text: String) -> Result<PathBuf> {
+        let staging = std::sync::Arc::clone(&self.context.staging);
+        run_blocking(move || {
+            let path = staging.fresh()?.join("file");
+            fs::write(&path, &text)?;
+            Ok(path)
+        })
+        .await
+    }
+
+    async fn download(
+        &self,
+        file: &StaticUrl,
+        file_name: OsString,
+        observer: &dyn Observer,
+    ) -> Result<Staged> {
+        let (sha256, size) = file.pinned()?;
+        let url = parse_url(&file.url)?;
+        let signed = file.signature.as_ref().map(|signature| {
+            let keys = Keyring::parse(signature.keys.as_bytes(), "the file of `key-path`")?;
+            let by = Source::Url(Box::new(parse_url(&signature.url)?.into()));
+            Ok::<_, Error>(Signed { by, keys })
+        });
+        let headers = file
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}").parse());
+        let folders = in_folders(&self.distdirs, &url)
+            .into_iter()
+            .map(Source::File);
+        let mirrors = self
+            .mirrors
+            .iter()
+            .filter_map(|mirror| in_mirror(mirror, &url));
+        let mirrors = mirrors.map(|url| Source::Url(Box::new(url.into())));
+        let request = UpstreamFile {
+            headers: headers.collect::<Result<_>>()?,
+            before: folders.chain(mirrors).collect(),
+            after: Vec::new(),
+            sha256,
+            size,
+            signed: signed.transpose()?,
+            strip_components: usize::try_from(file.strip_components)
+                .map_err(|_range| Error::usage("strip-components is no number of components"))?,
+            add_prefix: file.add_prefix.clone(),
+            force_archive: false,
+            file_name,
+            url,
+        }
+        .into_request()?;
+        let staged = fetch(&request, &self.context, observer).await?;
+        // There is one for each place, and one place.
+        staged.into_iter().next().ok_or(Error::Cancelled)
+    }
+
+    async fn check_out(
+        &self,
+        git: &Git,
+        file_name: OsString,
+        observer: &dyn Observer,
+    ) -> Result<Staged> {
+        let ssh_key = match (&git.ssh_key, &self.secrets) {
+            (Some(name), Some(secrets)) => Some(secrets.secret(name)),
+            (Some(name), None) => {
+                return Err(Error::Usage {
+                    what: format!(
+                        "the ssh key is the secret `{name}`, and there is no deployment to ask for it"
+                    ),
+                    hint: Some("set TASKCLUSTER_ROOT_URL and credentials".into()),
+                });
+            }
+            (None, _) => None,
+        };
+        let request = vcs::Request {
+            repo: git.repo.clone(),
+            revision: git.revision.clone(),
+            path_prefix: Some(git.path_prefix.clone()),
+            include_dot_git: git.include_dot_git,
+            ssh_key,
+            known_hosts: None,
+            file_name,
+        };
+        vcs::fetch(&request, &self.context, observer).await
+    }
+}
+
+/// Parses the name of an artifact that a kind gives.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn artifact_name(name: &str) -> Result<ArtifactName> {
+    name.parse().map_err(|err| Error::usage(format!("{err}")))
+}
+
+fn namespace(path: &str) -> Result<Namespace> {
+    path.parse().map_err(|err| Error::usage(format!("{err}")))
+}
+
+/// Returns the time that lies so far ahead, such as `28 days`; none if it cannot be told, or no calendar has it.
+fn expiry(after: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let (number, unit) = after.trim().split_once(' ')?;
+    let days = match unit.trim().trim_end_matches('s') {
+        "day" => 1,
+        "week" => 7,
+        "month" => 30,
+        "year" => 365,
+        _ => return None,
+    };
+    let days = number.parse::<i64>().ok()?.checked_mul(days)?;
+    now.checked_add_signed(chrono::Duration::try_days(days)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expiry;
+    use chrono::DateTime;
+
+    #[test]
+    fn times_ahead_are_read_as_they_are_written_in_kinds() {
+        let now = DateTime::from_timestamp(0, 0).unwrap();
+        for (after, days) in [
+            ("28 days", Some(28)),
+            ("1 day", Some(1)),
+            ("2 weeks", Some(14)),
+            ("1000 years", Some(365_000)),
+            ("soon", None),
+            ("9999999999 years", None),
+        ] {
+            let then = expiry(after, now).map(|then| (then - now).num_days());
+            assert_eq!(then, days, "{after}");
+        }
+    }
+}
