@@ -301,6 +301,16 @@ pub enum Error {
         /// The last failure.
         source: Box<Error>,
     },
+    /// Tasks cannot use some caches.
+    #[error("{unusable} of {all} caches cannot be used")]
+    Caches {
+        /// How many.
+        unusable: usize,
+        /// Of how many.
+        all: usize,
+        /// Whether it helps to delete the first of them.
+        purge: bool,
+    },
     /// The work was cancelled from outside.
     #[error("cancelled")]
     Cancelled,
@@ -348,6 +358,10 @@ pub enum Kind {
     Archive,
     /// Exit code 6.
     FileSystem,
+    /// Exit code 72, `run-task`'s for caches that the worker has to delete.
+    Purge,
+    /// Exit code 1, `run-task`'s for a task that is set up wrongly.
+    Configuration,
     /// Exit code 130 (or 143).
     Interrupted,
 }
@@ -447,6 +461,7 @@ impl Error {
             | Self::GaveUp { .. }
             | Self::Some { .. }
             | Self::OutOfTime { .. }
+            | Self::Caches { .. }
             | Self::Cancelled => Retry::Never,
         }
     }
@@ -534,6 +549,8 @@ impl Error {
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
             | Self::Deployment { source, .. } => source.kind(),
+            Self::Caches { purge: true, .. } => Kind::Purge,
+            Self::Caches { purge: false, .. } => Kind::Configuration,
             Self::Cancelled => Kind::Interrupted,
         }
     }
@@ -587,6 +604,7 @@ impl Error {
             | Self::Store { .. }
             | Self::Conflict { .. }
             | Self::OutOfTime { .. }
+            | Self::Caches { .. }
             | Self::Cancelled => return None,
         };
         Some(hint.to_owned())
@@ -636,7 +654,7 @@ fn api_hint(status: u16) -> Option<&'static str> {
 }
 
 impl Kind {
-    /// Returns the process's exit code. 1 is left to failures nobody foresaw.
+    /// Returns the process's exit code. 1 is left to failures nobody foresaw, and to what `run-task` has it for.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -645,6 +663,8 @@ impl Kind {
             Self::Integrity => 4,
             Self::Archive => 5,
             Self::FileSystem => 6,
+            Self::Purge => 72,
+            Self::Configuration => 1,
             Self::Interrupted => 130,
         }
     }

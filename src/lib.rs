@@ -16,9 +16,12 @@
 //!
 //! Calls go one way: `cli` → `batch`, `vcs` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
 //! ([`digest`], [`size`], [`safe_url`], [`rel_path`], [`error`], [`observe`]).
+//!
+//! Beside that way, `cli` → [`cachedir`] → `fs` prepare a task's caches.
 
 mod archive;
 pub mod batch;
+pub mod cachedir;
 pub mod cli;
 pub mod digest;
 pub mod error;

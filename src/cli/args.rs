@@ -8,6 +8,7 @@ pub(super) use inputs::Inputs;
 pub(super) use kind::{Kind, KindRun, KindTasks, KindVerb, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};
 
+use crate::cli::cache::args::Cache;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -29,6 +30,7 @@ pub(super) enum Command {
     Inputs(Box<Inputs>),
     Store(Store),
     Serve(Serve),
+    Cache(Cache),
 }
 
 /// Download one URL, verify it, and repack archives.
@@ -115,7 +117,7 @@ pub(super) struct GitCheckoutArchive {
 /// Entries are objects with the keys `task` and `artifact`, and optionally `extract` (default true), `dest` (a
 /// directory below the destination), `verify-hash` (by the task's chain of trust), `sha256` and `size`. They are
 /// published in the order of the list, when all of them have arrived and are verified.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(after_help = TASK_ARTIFACTS_EXAMPLE)]
 pub(super) struct TaskArtifacts {
     /// Destination directory [default: $MOZ_FETCHES_DIR]
@@ -182,7 +184,7 @@ pub(super) struct Nearby {
 }
 
 /// How to deal with networks and servers. The environment says what is not said here.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Transfers")]
 pub(super) struct Tuning {
     /// Transfers at once
@@ -290,4 +292,5 @@ Environment:
   FETCH_CONTENT_MAX_WINDOW              bytes a decoder may look back [134217728]
 
 Exit codes:
-  0 success, 2 usage, 3 network, 4 integrity, 5 archive, 6 local file system, 130/143 interrupted, 1 anything else";
+  0 success, 2 usage, 3 network, 4 integrity, 5 archive, 6 local file system,
+  72 a cache that has to be purged, 130/143 interrupted, 1 anything else";

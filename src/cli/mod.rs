@@ -2,6 +2,7 @@
 //! that names clap and indicatif, and that writes to people.
 
 mod args;
+mod cache;
 mod git_checkout_archive;
 mod inputs;
 mod kind;
@@ -43,7 +44,11 @@ pub fn run() -> ExitCode {
     };
     // The system tells the umask only by changing it, which must not happen beside other threads.
     fs::umask();
-    let ui = Ui::new();
+    ExitCode::from(execute(args.command, &Ui::new()))
+}
+
+/// Runs a subcommand to its end, or until a signal comes, and returns the exit code.
+fn execute(subcommand: Command, ui: &std::sync::Arc<Ui>) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -51,15 +56,15 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(err) => {
             ui.line(&format!("error: cannot start the async runtime: {err}"));
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
-    let ends_by_signal = matches!(args.command, Command::Serve(_));
+    let ends_by_signal = matches!(subcommand, Command::Serve(_));
     let ended = runtime.block_on(async {
         // From here on signals end the run and not the process.
         let interrupted = interrupted();
         tokio::select! {
-            ended = command(args.command, &ui) => Ended::Done(ended),
+            ended = command(subcommand, ui) => Ended::Done(ended),
             number = interrupted, if !ends_by_signal => Ended::Signal(number),
         }
     });
@@ -67,14 +72,14 @@ pub fn run() -> ExitCode {
     drop(runtime);
     ui.clear();
     match ended {
-        Ended::Done(Ok(())) => ExitCode::SUCCESS,
+        Ended::Done(Ok(())) => 0,
         Ended::Done(Err(err)) => {
-            report(&ui, &err);
-            ExitCode::from(err.kind().exit_code())
+            report(ui, &err);
+            err.kind().exit_code()
         }
         Ended::Signal(number) => {
             ui.line(&format!("error: interrupted by signal {number}"));
-            ExitCode::from(128 + number)
+            128 + number
         }
     }
 }
@@ -89,6 +94,7 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::Inputs(args) => inputs::run(*args, ui).await,
         Command::Store(args) => store::run(args, ui).await,
         Command::Serve(args) => serve::run(args, ui).await,
+        Command::Cache(args) => cache::run(args),
     }
 }
 

@@ -9,16 +9,19 @@
 //! - [`merge()`]: staged content moved to where it belongs.
 //! - [`Lock`]: who may change a store at the same time as others.
 
+mod child_files;
 mod copy;
 mod dir;
 mod files;
 mod lock;
 mod merge;
 mod outgoing;
+mod owner;
 mod staging;
 mod tree;
 mod write_behind;
 
+pub(crate) use child_files::{Content, NewFile};
 pub(crate) use copy::{copy_tree, link_tree, print_of};
 pub(crate) use dir::{Dir, umask};
 pub(crate) use files::{
@@ -28,6 +31,7 @@ pub(crate) use files::{
 pub(crate) use lock::Lock;
 pub(crate) use merge::{descend, merge};
 pub use outgoing::Outgoing;
+pub use owner::Owner;
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree};
 pub(crate) use write_behind::{SMALL, WriteBehind};

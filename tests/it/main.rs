@@ -8,6 +8,8 @@
 
 mod archives;
 mod bad_input;
+mod cache_names;
+mod caches;
 mod cancel;
 mod chain_of_trust;
 mod connections;
