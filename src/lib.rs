@@ -17,7 +17,7 @@
 //! Calls go one way: `cli` → `batch`, `vcs` → `fetch` → `http`, `archive` → `verify`, `stream`, `fs` → the nouns
 //! ([`digest`], [`size`], [`safe_url`], [`rel_path`], [`error`], [`observe`]).
 //!
-//! Beside that way, `cli` → [`cachedir`] → `fs` prepare a task's caches.
+//! Beside that way, `cli` → [`run_task`], [`cachedir`] → `fs` prepare a task and run its command.
 
 mod archive;
 pub mod batch;
@@ -36,6 +36,7 @@ pub mod inputs;
 pub mod kind;
 pub mod observe;
 pub mod rel_path;
+pub mod run_task;
 pub mod safe_url;
 pub mod serve;
 pub mod size;

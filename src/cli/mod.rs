@@ -6,11 +6,13 @@ mod cache;
 mod git_checkout_archive;
 mod inputs;
 mod kind;
+mod run_task;
 mod serve;
 mod settings;
 mod static_url;
 mod store;
 mod task_artifacts;
+mod task_log;
 mod ui;
 mod upload;
 
@@ -23,6 +25,8 @@ use clap::Parser;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use ui::Ui;
+
+pub use run_task::run_task;
 
 /// How a run ended.
 enum Ended {

@@ -1,7 +1,8 @@
 //! Everything that is written to people: bars on a terminal, lines in a log. Standard output is for what other programs
-//! read, and stays empty where nobody asks for that.
+//! read, or for the log of a task, and stays empty where nobody asks for that.
 
 use crate::{
+    cli::task_log,
     error::{self, Error, Result},
     observe::{Event, Fetched, Observer},
     size::ByteSize,
@@ -19,6 +20,8 @@ const BAR: &str =
 
 /// The terminal or log of a run.
 pub(super) struct Ui {
+    /// The topic of lines in the log of a task, if that is where they go.
+    topic: Option<&'static str>,
     bars: Option<MultiProgress>,
     total: Option<ProgressBar>,
     rows: Mutex<Vec<Row>>,
@@ -43,14 +46,28 @@ impl Ui {
             bar
         });
         Arc::new(Self {
+            topic: None,
             bars,
             total,
             rows: Mutex::default(),
         })
     }
 
+    /// Writes to the log of a task, under a topic.
+    pub(super) fn logging_under(topic: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            topic: Some(topic),
+            bars: None,
+            total: None,
+            rows: Mutex::default(),
+        })
+    }
+
     /// Writes one line, above the bars if there are any.
     pub(super) fn line(&self, text: &str) {
+        if let Some(topic) = self.topic {
+            return task_log::line(topic, text);
+        }
         let write = || {
             // A closed standard error must not end the fetch.
             let _ = writeln!(std::io::stderr(), "{text}");

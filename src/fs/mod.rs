@@ -41,7 +41,7 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -93,6 +93,22 @@ pub(crate) fn list(path: &Path) -> Result<Vec<OsString>> {
     let mut names: Vec<_> = names.collect::<Result<_>>()?;
     names.sort();
     Ok(names)
+}
+
+/// Lets everybody read and write what is there, if something is.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn allow_everybody(path: &Path) -> Result<()> {
+    let everybody = 0o666;
+    let mut permissions = match std::fs::metadata(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.context("look at", path)?.permissions(),
+    };
+    let mode = permissions.mode();
+    if mode & everybody == everybody {
+        return Ok(());
+    }
+    permissions.set_mode(mode | everybody);
+    std::fs::set_permissions(path, permissions).context("set permissions of", path)
 }
 
 /// Opens a file for an asynchronous reader.
@@ -229,5 +245,30 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
             std::fs::remove_dir_all(path).context("remove", path)
         }
         removed => removed.context("remove", path),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
+mod tests {
+    use super::allow_everybody;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
+    #[test]
+    fn everybody_is_allowed_what_is_there_and_keeps_what_they_had() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("kvm");
+        allow_everybody(&path).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "").unwrap();
+        for (before, after) in [(0o600, 0o666), (0o710, 0o776), (0o666, 0o666)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            allow_everybody(&path).unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, after);
+        }
     }
 }

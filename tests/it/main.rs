@@ -37,6 +37,8 @@ mod private;
 mod python;
 mod readme;
 mod resume;
+mod run_task;
+mod run_task_python;
 mod serve;
 mod signatures;
 mod small_inputs;

@@ -16,6 +16,7 @@ pub(crate) mod plain_http;
 pub(crate) mod platform;
 pub(crate) mod proxy;
 pub(crate) mod raw_tar;
+pub(crate) mod run_task;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 pub(crate) mod serving;

@@ -259,6 +259,11 @@ pub(crate) struct Running<'a> {
 }
 
 impl Running<'_> {
+    /// The id of the process.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the program has not ended"))
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("the program has not ended");
