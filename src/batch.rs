@@ -9,6 +9,7 @@ use crate::{
     rel_path::RelPath,
     stream::bridge::run_blocking,
 };
+use futures::{FutureExt, future::maybe_done};
 use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -38,12 +39,14 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
     let mut running = JoinSet::new();
     let mut placed: Vec<Placed> = Vec::new();
     for item in items {
-        let (context, turns) = (Arc::clone(&context), Arc::clone(&turns));
+        let context = Arc::clone(&context);
+        let mut turn = Box::pin(maybe_done(Arc::clone(&turns).acquire_owned()));
+        // Stands in line from here on, in whatever order tasks begin.
+        let _ = turn.as_mut().now_or_never();
         running.spawn(async move {
-            let _turn = turns
-                .acquire_owned()
-                .await
-                .map_err(|_closed| Error::Cancelled)?;
+            turn.as_mut().await;
+            let turn = turn.as_mut().take_output();
+            let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
             let staged = fetch(&item.request, &context, &*item.observer).await;
             let Item {
                 request: Request { name, .. },

@@ -155,15 +155,9 @@ fn what_was_made_before_a_kill_stays_and_the_rest_is_made_then() {
         &format!("/{last}"),
         Reply::ok(content).stall_after(content.len() / 2),
     );
-    let words = [
-        "kind",
-        "run",
-        "--all",
-        "--concurrency",
-        "1",
-        "--store",
-        "store",
-    ];
+    let words = ["kind", "run", "--all", "--store", "store"];
+    let names: Vec<_> = upstreams[..19].iter().map(|(name, ..)| name).collect();
+    success(run(&sandbox, &["kind", "run", "--store", "store"]).args(names));
     let running = run(&sandbox, &words).spawn();
     server.wait_for_stall(&format!("/{last}"));
     running.signal(Signal::KILL);

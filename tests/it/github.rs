@@ -36,7 +36,11 @@ impl GitHub {
     /// Makes a command go there.
     pub(crate) fn lead<'a>(&self, sandbox: &'a Sandbox, command: Invocation<'a>) -> Invocation<'a> {
         let authority = sandbox.write("authority.pem", self.authority.pem());
+        // The Python tool takes certificates from this package, where it is installed.
+        let certifi = "import os\ndef where(): return os.environ['SSL_CERT_FILE']\n";
+        sandbox.write("python/certifi.py", certifi);
         command
+            .env("PYTHONPATH", sandbox.path("python"))
             .env("https_proxy", self.proxy.url(""))
             .env("SSL_CERT_FILE", authority)
     }

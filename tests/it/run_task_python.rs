@@ -500,13 +500,8 @@ fn both_fetch_the_same_with_either_fetch_content() {
     if !have_programs(test, &["unzip"]) {
         return;
     }
-    // What the README has for images with both.
-    let readme = include_str!("../../README.md");
-    let launcher = readme
-        .split("```python\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .expect("a launcher in the README");
+    // What images have for it.
+    let launcher = include_str!("../../docker/fetch/fetch-content");
     let fetched = |run: &dyn Fn(&Sandbox) -> Outcome| {
         let sandbox = open_sandbox();
         let outcome = run(&sandbox);
@@ -534,10 +529,11 @@ fn both_fetch_the_same_with_either_fetch_content() {
     let ours = fetched(&|sandbox| set(run_task(sandbox)));
     theirs.assert_same(&ours, "the Python run-task (-), ours (+)");
     let mixed = fetched(&|sandbox| {
-        let binary = env!("CARGO_BIN_EXE_fetch-content");
-        let launcher = launcher.replace("/usr/local/libexec/fetch-content", binary);
         let path = sandbox.write("bin/fetch-content", launcher);
         fs::set_permissions(path, Permissions::from_mode(0o755)).expect("make it a program");
+        fs::create_dir(sandbox.path("libexec")).expect("make a directory");
+        let program = sandbox.path("libexec/fetch-content");
+        symlink(env!("CARGO_BIN_EXE_fetch-content"), program).expect("link the program");
         let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
         set(python(sandbox, &script).env("PATH", path))
     });
