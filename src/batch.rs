@@ -7,7 +7,7 @@ use crate::{
     fs::{self, Dir, Staging},
     observe::{Event, Observer},
     rel_path::RelPath,
-    stream::bridge::run_blocking,
+    stream::bridge::{ended_well, run_blocking},
 };
 use futures::{FutureExt, future::maybe_done};
 use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
@@ -75,13 +75,7 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
         });
     }
     while let Some(ended) = running.join_next().await {
-        match ended {
-            Ok(done) => placed.extend(done?),
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => return Err(Error::Cancelled),
-            },
-        }
+        placed.extend(ended_well(ended)??);
     }
     placed.sort_by_key(|placed| placed.position);
     run_blocking(move || publish(&placed, &context.staging)).await

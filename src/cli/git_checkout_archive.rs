@@ -3,9 +3,8 @@
 use crate::{
     cli::{args, settings, settings::Tunables, static_url::file_name, ui::Ui},
     error::{Error, Result},
-    fetch::{Context, placing_slots},
     fs::Staging,
-    http::{Address, Client},
+    http::Address,
     observe::Event,
     stream::bridge::run_blocking,
     task::{Credentials, Secrets},
@@ -27,16 +26,9 @@ pub(super) async fn run(args: args::GitCheckoutArchive, ui: &Arc<Ui>) -> Result<
         include_dot_git: args.include_dot_git,
         file_name,
     };
-    let context = Context {
-        client: Client::new(tunables.http)?,
-        retry: tunables.retry,
-        placing_slots: placing_slots(),
-        limits: tunables.limits,
-        staging: Arc::new(Staging::inside(
-            args.dest.parent().unwrap_or(Path::new("")),
-        )?),
-        start,
-    };
+    let client = tunables.client()?;
+    let staging = Staging::inside(args.dest.parent().unwrap_or(Path::new("")))?;
+    let context = tunables.context(client, staging, start);
     let observer = ui.watch(&request.file_name.to_string_lossy());
     let staged =
         vcs::fetch(&request, &context, &*observer)

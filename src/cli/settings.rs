@@ -4,10 +4,17 @@ use crate::{
     archive::{Limits, limits},
     cli::args::{Tuning, positive},
     error::{Error, Result},
-    http::{RetryPolicy, Settings},
+    fetch::{Context, placing_slots},
+    fs::Staging,
+    http::{Client, RetryPolicy, Settings},
     store::Location,
 };
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Transfers at once, unless told otherwise. They wait for latency, not for a core: with 40 ms for each of two
 /// answers in a row, 40 artifacts of 8 MB take 1.1 times as long with 8 and 2.1 times with 2 on two cores.
@@ -22,6 +29,23 @@ pub(super) struct Tunables {
 }
 
 impl Tunables {
+    /// Makes the client of a run.
+    pub(super) fn client(&self) -> Result<Client> {
+        Client::new(self.http.clone())
+    }
+
+    /// Returns what all fetches of a run share that began at `start` and works in `staging`.
+    pub(super) fn context(self, client: Client, staging: Staging, start: Instant) -> Context {
+        Context {
+            client,
+            retry: self.retry,
+            placing_slots: placing_slots(),
+            limits: self.limits,
+            staging: Arc::new(staging),
+            start,
+        }
+    }
+
     /// Takes what was typed, else the environment, else the defaults.
     pub(super) fn new(typed: &Tuning) -> Result<Self> {
         let (retry, http) = (RetryPolicy::default(), Settings::default());

@@ -3,9 +3,9 @@
 use crate::{
     cli::{args, settings::Tunables, ui::Ui, upload::FileUpload},
     error::{self, Error, Result},
-    fetch::{Context, Request, Signed, Staged, fetch, placing_slots},
+    fetch::{Request, Signed, Staged, fetch},
     fs::{self, Staging},
-    http::{Client, Source},
+    http::Source,
     observe::Event,
     stream::bridge::run_blocking,
     upstream::{UpstreamFile, last_segment, parse_url},
@@ -21,20 +21,12 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     let observer_name = label(&url).to_owned();
     let request = request(&args, url, ui)?;
     let tunables = Tunables::new(&args.tuning)?;
-    let client = Client::new(tunables.http)?;
+    let client = tunables.client()?;
     let upload = args.upload.as_deref();
     let upload = upload.map(|name| FileUpload::prepare(name, &client, &tunables.retry, ui));
     let upload = upload.transpose()?;
-    let context = Context {
-        client,
-        retry: tunables.retry,
-        placing_slots: placing_slots(),
-        limits: tunables.limits,
-        staging: Arc::new(Staging::inside(
-            args.dest.parent().unwrap_or(Path::new("")),
-        )?),
-        start,
-    };
+    let staging = Staging::inside(args.dest.parent().unwrap_or(Path::new("")))?;
+    let context = tunables.context(client, staging, start);
     let observer = ui.watch(&observer_name);
     let staged = fetch(&request, &context, &*observer)
         .await

@@ -1,11 +1,11 @@
 //! `fetch-content task-artifacts`: the entries of `MOZ_FETCHES`, fetched together and published in order.
 
 use crate::{
-    archive::{Limits, Placing},
+    archive::Placing,
     batch::{self, Item},
     cli::{args, settings, settings::Tunables, ui::Ui},
     error::{self, Error, Result},
-    fetch::{Context, Request, placing_slots},
+    fetch::Request,
     fs::{self, Staging},
     http::{Client, RetryPolicy, Source},
     store::{IfMissing, Location, Store},
@@ -33,24 +33,16 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     if !worker_keys.is_empty() && !entries.iter().any(|entry| entry.verify_hash) {
         ui.warning("--chain-of-trust-key has no effect: no entry has `verify-hash`");
     }
-    let tunables = Tunables::new(&args.tuning)?;
+    let mut tunables = Tunables::new(&args.tuning)?;
+    tunables.limits.external_symlinks = !args.deny_external_symlinks;
     if !entries.is_empty() {
-        let client = Client::new(tunables.http)?;
+        let client = tunables.client()?;
         let origin = origin(args.store, &client, &tunables.retry).await?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
         let items = items(&entries, &tasks, ui).await?;
-        let context = Context {
-            client,
-            retry: tunables.retry,
-            placing_slots: placing_slots(),
-            limits: Limits {
-                external_symlinks: !args.deny_external_symlinks,
-                ..tunables.limits
-            },
-            staging: Arc::new(Staging::inside(&dest)?),
-            start,
-        };
-        batch::run(items, Arc::new(context), tunables.transfers).await?;
+        let transfers = tunables.transfers;
+        let context = tunables.context(client, Staging::inside(&dest)?, start);
+        batch::run(items, Arc::new(context), transfers).await?;
     }
     let elapsed = start.elapsed();
     ui.summary(elapsed);

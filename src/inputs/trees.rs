@@ -75,19 +75,19 @@ impl Trees {
                 serde_json::to_string(&record).map_err(|err| Error::usage(err.to_string()))?;
             fs::write(&new.join(RECORD), &json)?;
             // Another process may have been faster, or what is there is not right any more.
-            if known(&place)?.is_none() {
-                if fs::is_directory(&place) {
-                    fs::remove_tree(&place)?;
-                }
-                match fs::rename(&new, &place) {
-                    Err(_) if known(&place)?.is_some() => {}
-                    renamed => renamed?,
-                }
+            if let Some(theirs) = known(&place)? {
+                return Ok(theirs);
             }
-            known(&place)?.ok_or_else(|| Error::Damaged {
-                place: place.display().to_string(),
-                problem: "changes while it is used".into(),
-            })
+            if fs::is_directory(&place) {
+                fs::remove_tree(&place)?;
+            }
+            match fs::rename(&new, &place) {
+                Ok(()) => Ok(Tree {
+                    directory: place.join(TREE),
+                    warnings: record.warnings,
+                }),
+                Err(err) => known(&place)?.ok_or(err),
+            }
         })
         .await
     }

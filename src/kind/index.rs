@@ -1,7 +1,10 @@
 //! Where cached tasks are found in the index, and where they are put.
 
 use super::config::Config;
-use crate::error::{Error, Result};
+use crate::{
+    digest::Sha256Digest,
+    error::{Error, Result},
+};
 use chrono::DateTime;
 use sha2::{Digest as _, Sha256};
 use std::{fmt, str::FromStr, sync::Arc};
@@ -86,7 +89,7 @@ impl Cached {
         Self {
             kind,
             name,
-            digest: format!("{:x}", HexBytes(&Sha256::digest(data.join("\n")))),
+            digest: Sha256Digest::from_bytes(Sha256::digest(data.join("\n")).into()).to_string(),
             config: Arc::clone(config),
         }
     }
@@ -132,15 +135,6 @@ impl Cached {
     fn names(&self, realm: &str) -> String {
         let prefix = &self.config.cache_prefix;
         format!("{prefix}.cache.{realm}.{}.{}", self.kind, self.name)
-    }
-}
-
-/// Shows bytes as lower-case hex digits.
-pub(super) struct HexBytes<'a>(pub(super) &'a [u8]);
-
-impl fmt::LowerHex for HexBytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

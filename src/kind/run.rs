@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Result},
-    fetch::{Context, Signed, Staged, fetch},
+    fetch::{Context, Staged, fetch},
     fs,
     http::Source,
     kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream},
@@ -16,7 +16,6 @@ use crate::{
     task::{ArtifactName, Secrets, TaskId},
     upstream::{UpstreamFile, in_folders, in_mirror, parse_url},
     vcs,
-    verify::openpgp::Keyring,
 };
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -198,15 +197,6 @@ impl Workshop {
     ) -> Result<Staged> {
         let (sha256, size) = file.pinned()?;
         let url = parse_url(&file.url)?;
-        let signed = file.signature.as_ref().map(|signature| {
-            let keys = Keyring::parse(signature.keys.as_bytes(), "the file of `key-path`")?;
-            let by = Source::Url(Box::new(parse_url(&signature.url)?.into()));
-            Ok::<_, Error>(Signed { by, keys })
-        });
-        let headers = file
-            .headers
-            .iter()
-            .map(|(name, value)| format!("{name}:{value}").parse());
         let folders = in_folders(&self.distdirs, &url)
             .into_iter()
             .map(Source::File);
@@ -216,12 +206,12 @@ impl Workshop {
             .filter_map(|mirror| in_mirror(mirror, &url));
         let mirrors = mirrors.map(|url| Source::Url(Box::new(url.into())));
         let request = UpstreamFile {
-            headers: headers.collect::<Result<_>>()?,
+            headers: file.request_headers()?,
             before: folders.chain(mirrors).collect(),
             after: Vec::new(),
             sha256,
             size,
-            signed: signed.transpose()?,
+            signed: file.signed()?,
             strip_components: usize::try_from(file.strip_components)
                 .map_err(|_range| Error::usage("strip-components is no number of components"))?,
             add_prefix: file.add_prefix.clone(),

@@ -1,10 +1,7 @@
 //! The files that a toolchain is made by, and their common digest.
 
-use super::{
-    finding::{Finding, Found},
-    index::HexBytes,
-};
-use crate::{error, fs};
+use super::finding::{Finding, Found};
+use crate::{digest::Sha256Digest, error, fs};
 use regex::Regex;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -31,9 +28,10 @@ pub(super) fn digest(root: &Path, patterns: &[String]) -> Found<String> {
     for path in found {
         let content =
             fs::read(&root.join(path)).map_err(|err| Finding::nowhere(error::chain(&err)))?;
-        whole.update(format!("{:x} {path}\n", HexBytes(&Sha256::digest(content))));
+        let digest = Sha256Digest::from_bytes(Sha256::digest(content).into());
+        whole.update(format!("{digest} {path}\n"));
     }
-    Ok(format!("{:x}", HexBytes(&whole.finalize())))
+    Ok(Sha256Digest::from_bytes(whole.finalize().into()).to_string())
 }
 
 /// Returns the files that are tracked by git, with their paths below `root`; where there is no repository, all files.

@@ -7,7 +7,11 @@ use super::{
 use crate::{
     digest::Sha256Digest,
     error::{Error, Result},
+    fetch::Signed,
     fs,
+    http::{Header, Source},
+    upstream::parse_url,
+    verify::openpgp::Keyring,
 };
 use std::path::Path;
 
@@ -181,6 +185,30 @@ impl Upstream {
 }
 
 impl StaticUrl {
+    /// Returns the request headers as what can be sent.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for what cannot.
+    pub fn request_headers(&self) -> Result<Vec<Header>> {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(key, value)| format!("{key}:{value}").parse());
+        headers.collect()
+    }
+
+    /// Returns what must vouch for a download.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a malformed URL, and keys that cannot be read.
+    pub fn signed(&self) -> Result<Option<Signed>> {
+        let Some(signature) = &self.signature else {
+            return Ok(None);
+        };
+        Ok(Some(Signed {
+            by: Source::Url(Box::new(parse_url(&signature.url)?.into())),
+            keys: Keyring::parse(signature.keys.as_bytes(), "the file of `key-path`")?,
+        }))
+    }
+
     fn new(fetch: &Fields, root: &Path) -> Found<Self> {
         let url = fetch.required_text("url")?.to_owned();
         fetch.not_null("headers")?;

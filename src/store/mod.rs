@@ -32,6 +32,7 @@ pub use record::{Artifact, IndexEntry, Indexed, State, TaskRecord, timestamp};
 pub use verify::Damage;
 
 use crate::{
+    digest::Sha256Digest,
     error::{Error, Result},
     fs::{self, Lock},
     http::{Client, RetryPolicy},
@@ -42,8 +43,8 @@ use chrono::{DateTime, SubsecRound, Utc};
 use content::Hashes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt, UpdateVersion, path::Path as Key, signer::Signer};
-use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -249,9 +250,8 @@ impl Store {
     }
 
     fn artifact_key(&self, task: &TaskId, name: &ArtifactName) -> Key {
-        let digest = digest(&SHA256, name.as_str().as_bytes());
-        let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        let file = format!("{}.json", digits.collect::<String>());
+        let digest = Sha256Digest::from_bytes(Sha256::digest(name.as_str()).into());
+        let file = format!("{digest}.json");
         self.key(["task", task.as_str(), "info", &file])
     }
 

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use futures::FutureExt;
 use std::io::{self, BufRead, ErrorKind, Read};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinError};
 
 /// What crosses the border.
 enum Step {
@@ -112,12 +112,17 @@ impl Read for BlockingReader {
 pub(crate) fn run_blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send + Unpin {
-    tokio::task::spawn_blocking(job).map(|ended| match ended {
-        Ok(result) => result,
-        Err(join) => match join.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_never_began) => Err(Error::Cancelled),
-        },
+    tokio::task::spawn_blocking(job).map(|ended| ended_well(ended)?)
+}
+
+/// Returns what a task ended with, and goes on with its panic if it has panicked.
+///
+/// # Errors
+/// [`Error::Cancelled`] for a task that was never begun or given up.
+pub(crate) fn ended_well<T>(ended: std::result::Result<T, JoinError>) -> Result<T> {
+    ended.map_err(|join| match join.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_given_up) => Error::Cancelled,
     })
 }
 

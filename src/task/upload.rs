@@ -14,6 +14,7 @@ use crate::{
     http::{Address, Attempts, Hashes, Header, Sent},
     observe::{Event, Fetched, Observer},
     safe_url::SafeUrl,
+    stream::bridge::ended_well,
     task::{
         answer::{self, Given, broken},
         deployment::{Call, Deployment, while_doing},
@@ -166,16 +167,8 @@ impl Artifacts {
             });
         }
         while let Some(ended) = running.join_next().await {
-            match ended {
-                Ok(ended) => {
-                    let (number, sent) = ended?;
-                    created[number] = sent;
-                }
-                Err(join) => match join.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_cancelled) => return Err(Error::Cancelled),
-                },
-            }
+            let (number, sent) = ended_well(ended)??;
+            created[number] = sent;
         }
         Ok(created)
     }

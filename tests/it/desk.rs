@@ -65,6 +65,21 @@ fn archive(seed: u64) -> Vec<u8> {
     ])
 }
 
+/// Two archives.
+fn two() -> Vec<Upstream> {
+    vec![
+        ("one".to_owned(), "one.tar.gz".to_owned(), gz(&archive(1))),
+        ("two".to_owned(), "two.tar.xz".to_owned(), xz(&archive(2))),
+    ]
+}
+
+/// Serves each upstream without any trouble.
+fn serve_well(server: &Server, upstreams: &[Upstream]) {
+    for (_, file, content) in upstreams {
+        server.serve(&format!("/{file}"), Reply::ok(content));
+    }
+}
+
 fn twenty() -> Vec<Upstream> {
     let upstream = |n: u64| {
         let content = noise(30_000 + usize::try_from(n).expect("small"), n);
@@ -119,9 +134,7 @@ fn all_tasks_are_performed_whatever_servers_do_and_the_second_time_none() {
 fn a_task_that_fails_stops_the_others_only_if_asked_to() {
     let (sandbox, server, upstreams) = (Sandbox::new(), Server::start(), twenty());
     write_graph(&sandbox, &server.root(), &upstreams);
-    for (_, file, content) in &upstreams {
-        server.serve(&format!("/{file}"), Reply::ok(content));
-    }
+    serve_well(&server, &upstreams);
     server.serve("/up3.bin", Reply::status(404));
     let outcome = run(&sandbox, &["kind", "run", "--all", "--store", "store"]).run();
     outcome.expect_code(3).expect_stderr(&[
@@ -147,9 +160,7 @@ fn a_task_that_fails_stops_the_others_only_if_asked_to() {
 fn what_was_made_before_a_kill_stays_and_the_rest_is_made_then() {
     let (sandbox, server, upstreams) = (Sandbox::new(), Server::start(), twenty());
     write_graph(&sandbox, &server.root(), &upstreams);
-    for (_, file, content) in &upstreams {
-        server.serve(&format!("/{file}"), Reply::ok(content));
-    }
+    serve_well(&server, &upstreams);
     let (_, last, content) = &upstreams[19];
     server.serve(
         &format!("/{last}"),
@@ -207,14 +218,9 @@ fn files_come_from_folders_and_mirrors_before_upstream() {
 #[test]
 fn inputs_are_the_same_as_extracting_them_and_the_second_time_needs_no_network() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let upstreams = vec![
-        ("one".to_owned(), "one.tar.gz".to_owned(), gz(&archive(1))),
-        ("two".to_owned(), "two.tar.xz".to_owned(), xz(&archive(2))),
-    ];
+    let upstreams = two();
     write_graph(&sandbox, &server.root(), &upstreams);
-    for (_, file, content) in &upstreams {
-        server.serve(&format!("/{file}"), Reply::ok(content));
-    }
+    serve_well(&server, &upstreams);
     let words = [
         "inputs",
         "all",
@@ -255,17 +261,9 @@ fn inputs_are_the_same_as_extracting_them_and_the_second_time_needs_no_network()
 #[test]
 fn a_lock_demands_the_same_artifacts() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut upstreams = vec![
-        ("one".to_owned(), "one.tar.gz".to_owned(), gz(&archive(1))),
-        ("two".to_owned(), "two.tar.xz".to_owned(), xz(&archive(2))),
-    ];
+    let mut upstreams = two();
     write_graph(&sandbox, &server.root(), &upstreams);
-    let serve = |upstreams: &[Upstream]| {
-        for (_, file, content) in upstreams {
-            server.serve(&format!("/{file}"), Reply::ok(content));
-        }
-    };
-    serve(&upstreams);
+    serve_well(&server, &upstreams);
     let words = [
         "inputs",
         "all",
@@ -279,7 +277,7 @@ fn a_lock_demands_the_same_artifacts() {
     success(run(&sandbox, &words).args(["--store", "elsewhere", "--locked", "lock"]));
     upstreams[1].2 = xz(&archive(3));
     write_graph(&sandbox, &server.root(), &upstreams);
-    serve(&upstreams);
+    serve_well(&server, &upstreams);
     let outcome = run(&sandbox, &words)
         .args(["--store", "store", "--locked", "lock"])
         .run();
@@ -292,14 +290,9 @@ fn a_lock_demands_the_same_artifacts() {
 #[test]
 fn inputs_come_from_the_index_of_a_deployment() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let upstreams = vec![
-        ("one".to_owned(), "one.tar.gz".to_owned(), gz(&archive(1))),
-        ("two".to_owned(), "two.tar.xz".to_owned(), xz(&archive(2))),
-    ];
+    let upstreams = two();
     write_graph(&sandbox, &server.root(), &upstreams);
-    for (_, file, content) in &upstreams {
-        server.serve(&format!("/{file}"), Reply::ok(content));
-    }
+    serve_well(&server, &upstreams);
     success(run(&sandbox, &["kind", "run", "--all", "--store", "ci"]));
     let asked = server.requests().len();
     let deployment = Serving::start(sandbox.path("ci"), &[], &[]);
@@ -326,10 +319,7 @@ fn inputs_come_from_the_index_of_a_deployment() {
 #[test]
 fn what_nobody_has_is_named() {
     let sandbox = Sandbox::new();
-    let upstreams = vec![
-        ("one".to_owned(), "one.tar.gz".to_owned(), gz(&archive(1))),
-        ("two".to_owned(), "two.tar.xz".to_owned(), xz(&archive(2))),
-    ];
+    let upstreams = two();
     write_graph(&sandbox, "http://127.0.0.1:9", &upstreams);
     sandbox.write(
         "taskcluster/kinds/build/kind.yml",

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::acceptor::Acceptor;
 use crate::support::archives::{noise, sha256_hex, sha512_hex};
-use crate::support::hawk::{Account, attributes};
+use crate::support::hawk::{Account, secrets_of};
 use crate::support::platform::{EXPIRES, Platform, SIGNED};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, wait_until};
 use crate::support::server::{Reply, Seen, Server};
@@ -41,13 +41,7 @@ fn expect_no_secrets(outcome: Outcome, platform: &Platform) -> Outcome {
     let mut secrets: Vec<String> = ["s1gnature", "t0ken", "s3ed", "Hawk"]
         .map(str::to_owned)
         .into();
-    for seen in platform.api.requests() {
-        if let Some(header) = seen.header("authorization") {
-            let mut signed = attributes(header).expect("a Hawk header");
-            let parts = ["mac", "ext", "nonce"].into_iter();
-            secrets.extend(parts.filter_map(|name| signed.remove(name)));
-        }
-    }
+    secrets.extend(secrets_of(&platform.api.requests()));
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     outcome.expect_not_in_stderr(&secrets)
 }

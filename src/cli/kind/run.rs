@@ -4,11 +4,10 @@ use super::{parameters, tasks::chosen};
 use crate::{
     cli::{args, report, settings, settings::Tunables, ui::Ui},
     error::{Error, Result},
-    fetch::{Context, placing_slots},
-    http::Client,
     kind::{FetchTask, Graph, Stored, Workshop},
     size::ByteSize,
     store::{IfMissing, Store},
+    stream::bridge::ended_well,
     task::{Credentials, Secrets},
     upstream::parse_url,
 };
@@ -41,13 +40,7 @@ pub(super) async fn run(graph: &Graph, args: args::KindRun, ui: &Arc<Ui>) -> Res
     }
     let mut failed = Vec::new();
     while let Some(ended) = running.join_next().await {
-        let (task, performed) = match ended {
-            Ok(ended) => ended,
-            Err(join) => match join.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => return Err(Error::Cancelled),
-            },
-        };
+        let (task, performed) = ended_well(ended)?;
         match performed {
             Ok(stored) => tell(&task, &stored, ui),
             Err(err) => {
@@ -99,17 +92,10 @@ pub(in crate::cli) async fn workshop(
     let (parameters, _) = parameters(push)?;
     let mirrors = nearby.mirrors.iter().map(|mirror| parse_url(mirror));
     let mirrors = mirrors.collect::<Result<_>>()?;
-    let client = Client::new(tunables.http)?;
+    let client = tunables.client()?;
     let location = settings::store(place.store)?;
     let store = Store::open(&location, IfMissing::Create, &client, &tunables.retry).await?;
-    let context = Context {
-        client,
-        retry: tunables.retry,
-        placing_slots: placing_slots(),
-        limits: tunables.limits,
-        staging: Arc::new(store.staging()?),
-        start,
-    };
+    let context = tunables.context(client, store.staging()?, start);
     Ok(Workshop {
         store,
         context,

@@ -4,20 +4,20 @@ use crate::{
     cli::{args, settings::Tunables, ui::Ui},
     digest::Sha256Digest,
     error::{Error, Result},
-    fetch::{Context, Request, Signed, fetch, placing_slots},
+    fetch::{Request, fetch},
     fs::Staging,
-    http::{Address, Client, Source},
+    http::{Address, Source},
     kind::{FetchTask, Graph, StaticUrl, Upstream},
     observe::{Event, Observer},
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
-    verify::{Expected, openpgp::Keyring},
+    upstream::parse_url,
+    verify::Expected,
 };
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
-use url::Url;
 
 /// Runs the verb.
 pub(super) async fn run(
@@ -66,37 +66,28 @@ async fn download(
     ui: &Arc<Ui>,
 ) -> Result<(Sha256Digest, u64)> {
     let start = Instant::now();
-    let url = url(&file.url)?;
+    let url = parse_url(&file.url)?;
     if url.scheme() != "https" {
         ui.warning(&format!(
             "{} is not https: anybody on the way can decide what is pinned now",
             SafeUrl::from(&url)
         ));
     }
-    let headers = file
-        .headers
-        .iter()
-        .map(|(key, value)| format!("{key}:{value}").parse());
     let tunables = Tunables::new(tuning)?;
     let request = Request {
         name: SafeUrl::from(&url).to_string(),
         sources: vec![Source::Url(Box::new(Address {
-            headers: headers.collect::<Result<_>>()?,
+            headers: file.request_headers()?,
             ..Address::from(url.clone())
         }))],
         expected: Expected::default().known(),
-        signed: signed(file)?,
+        signed: file.signed()?,
         placings: Vec::new(),
         file_name: "download".into(),
     };
-    let context = Context {
-        client: Client::new(tunables.http)?,
-        retry: tunables.retry,
-        placing_slots: placing_slots(),
-        limits: tunables.limits,
-        staging: Arc::new(Staging::inside(&std::env::temp_dir())?),
-        start,
-    };
+    let client = tunables.client()?;
+    let staging = Staging::inside(&std::env::temp_dir())?;
+    let context = tunables.context(client, staging, start);
     let label = url
         .path()
         .rsplit('/')
@@ -117,27 +108,6 @@ async fn download(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     found.ok_or(Error::Cancelled)
-}
-
-fn url(text: &str) -> Result<Url> {
-    let url = Url::parse(text).map_err(|err| Error::usage(format!("malformed URL: {err}")))?;
-    match url.scheme() {
-        "http" | "https" | "ftp" => Ok(url),
-        scheme => Err(Error::usage(format!(
-            "`{scheme}` URLs are not supported: {}",
-            SafeUrl::from(&url)
-        ))),
-    }
-}
-
-fn signed(file: &StaticUrl) -> Result<Option<Signed>> {
-    let Some(signature) = &file.signature else {
-        return Ok(None);
-    };
-    Ok(Some(Signed {
-        by: Source::Url(Box::new(url(&signature.url)?.into())),
-        keys: Keyring::parse(signature.keys.as_bytes(), "the file of `key-path`")?,
-    }))
 }
 
 /// Keeps digest and size of what has arrived.

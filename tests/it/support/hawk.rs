@@ -74,6 +74,19 @@ impl Account {
     }
 }
 
+/// Returns what nobody else may learn of the signatures of requests.
+pub(crate) fn secrets_of(requests: &[Seen]) -> Vec<String> {
+    let headers = requests
+        .iter()
+        .filter_map(|seen| seen.header("authorization"));
+    let signed = headers.map(|header| attributes(header).expect("a Hawk header"));
+    let parts = signed.flat_map(|mut signed| {
+        let parts = ["mac", "ext", "nonce"].into_iter();
+        parts.filter_map(move |name| signed.remove(name))
+    });
+    parts.collect()
+}
+
 /// The attributes of an `Authorization: Hawk` header.
 pub(crate) fn attributes(header: &str) -> Result<BTreeMap<String, String>, String> {
     let list = header.strip_prefix("Hawk ").ok_or("not Hawk")?;
