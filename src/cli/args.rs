@@ -5,7 +5,7 @@ mod kind;
 mod store;
 
 pub(super) use inputs::Inputs;
-pub(super) use kind::{Kind, KindRun, KindTasks, KindVerb, Push};
+pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};
 
 use crate::cli::cache::args::Cache;
@@ -102,6 +102,9 @@ pub(super) struct GitCheckoutArchive {
     /// Also pack the repository itself, with this one commit
     #[arg(long)]
     pub(super) include_dot_git: bool,
+    /// Create an artifact of this name from DEST, in the task that this runs in
+    #[arg(long, value_name = "NAME")]
+    pub(super) upload: Option<String>,
     /// The repository: a URL (https, http, ssh, git, file), user@host:path, or a local path
     pub(super) repo: String,
     /// The commit: its full hash

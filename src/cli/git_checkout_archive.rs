@@ -1,13 +1,11 @@
 //! `fetch-content git-checkout-archive`: a commit of a git repository becomes a `.tar.zst` of its files.
 
 use crate::{
-    cli::{args, settings, settings::Tunables, static_url::file_name, ui::Ui},
+    cli::{args, settings, settings::Tunables, static_url::file_name, ui::Ui, upload::FileUpload},
     error::{Error, Result},
     fs::Staging,
-    http::Address,
     observe::Event,
     stream::bridge::run_blocking,
-    task::{Credentials, Secrets},
     vcs,
 };
 use std::{path::Path, sync::Arc, time::Instant};
@@ -17,8 +15,12 @@ pub(super) async fn run(args: args::GitCheckoutArchive, ui: &Arc<Ui>) -> Result<
     let start = Instant::now();
     let file_name = file_name(&args.dest)?.to_owned();
     let tunables = Tunables::new(&args.tuning)?;
+    let ssh_key = match &args.ssh_key_secret {
+        Some(name) => Some(settings::secrets()?.secret(name)),
+        None => None,
+    };
     let request = vcs::Request {
-        ssh_key: args.ssh_key_secret.as_deref().map(secret).transpose()?,
+        ssh_key,
         known_hosts: args.ssh_known_hosts,
         repo: args.repo,
         revision: args.commit,
@@ -27,6 +29,9 @@ pub(super) async fn run(args: args::GitCheckoutArchive, ui: &Arc<Ui>) -> Result<
         file_name,
     };
     let client = tunables.client()?;
+    let upload = args.upload.as_deref();
+    let upload = upload.map(|name| FileUpload::prepare(name, &client, &tunables.retry, ui));
+    let upload = upload.transpose()?;
     let staging = Staging::inside(args.dest.parent().unwrap_or(Path::new("")))?;
     let context = tunables.context(client, staging, start);
     let observer = ui.watch(&request.file_name.to_string_lossy());
@@ -46,14 +51,8 @@ pub(super) async fn run(args: args::GitCheckoutArchive, ui: &Arc<Ui>) -> Result<
     let staging = Arc::clone(&context.staging);
     run_blocking(move || staging.publish_file(&staged.directory, &request.file_name)).await?;
     ui.summary(start.elapsed());
-    Ok(())
-}
-
-fn secret(name: &str) -> Result<Address> {
-    let secrets = Secrets::new(
-        settings::text("TASKCLUSTER_ROOT_URL")?.as_deref(),
-        settings::text("TASKCLUSTER_PROXY_URL")?.as_deref(),
-        Credentials::from_variables(settings::text)?,
-    )?;
-    Ok(secrets.secret(name))
+    match upload {
+        Some(upload) => upload.run(&args.dest, ui).await,
+        None => Ok(()),
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     kind::{Graph, Input, artifact_name},
     rel_path::RelPath,
     stream::bridge::run_blocking,
-    task::{Credentials, Deployment, Origin, Queue, TaskId, Tasks, parse_entries},
+    task::{Deployment, Origin, TaskId, Tasks, parse_entries},
 };
 use serde_json::Value;
 use std::{
@@ -62,12 +62,9 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
 
 /// Returns the deployment to ask, if one is named.
 fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
-    let Some(root) = settings::text("TASKCLUSTER_ROOT_URL")? else {
+    let Some(queue) = settings::queue()? else {
         return Ok(None);
     };
-    let proxy = settings::text("TASKCLUSTER_PROXY_URL")?;
-    let credentials = Credentials::from_variables(settings::text)?;
-    let queue = Queue::new(&root, proxy.as_deref(), credentials)?;
     Ok(Some(Remote {
         deployment: Deployment::new(queue.clone(), client.clone(), retry.clone(), Arc::new(())),
         tasks: Tasks::new(
@@ -79,31 +76,22 @@ fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
     }))
 }
 
-/// Returns what a task of the graph wants. `tasks` has `LABEL=TASK_ID` for what is not found by digest.
+/// Returns what a task of the graph wants. `tasks` has what is not found by digest.
 fn of_graph(
     graph: &Graph,
     kind: &str,
     task: &str,
-    tasks: &[String],
+    tasks: &[args::LabelledTask],
     ui: &Ui,
 ) -> Result<Vec<Wanted>> {
     let inputs = graph.inputs(kind, task)?;
     for warning in &inputs.warnings {
         ui.warning(&warning.to_string());
     }
-    let mut given: HashMap<&str, TaskId> = HashMap::new();
-    for typed in tasks {
-        let (label, id) = typed.split_once('=').ok_or_else(|| {
-            Error::usage(format!(
-                "--task `{}` is not LABEL=TASK_ID",
-                typed.escape_debug()
-            ))
-        })?;
-        let id = id
-            .parse()
-            .map_err(|err| Error::usage(format!("--task: {err}")))?;
-        given.insert(label, id);
-    }
+    let given = tasks
+        .iter()
+        .map(|given| (given.label.as_str(), &given.task));
+    let given: HashMap<_, _> = given.collect();
     for label in given.keys() {
         if !inputs.entries.iter().any(|input| input.label == *label) {
             ui.warning(&format!(
@@ -118,7 +106,7 @@ fn of_graph(
     wanted.collect()
 }
 
-fn wanted(graph: &Graph, input: &Input, given: &HashMap<&str, TaskId>) -> Result<Wanted> {
+fn wanted(graph: &Graph, input: &Input, given: &HashMap<&str, &TaskId>) -> Result<Wanted> {
     let fetch = graph
         .fetches()
         .iter()
@@ -127,7 +115,7 @@ fn wanted(graph: &Graph, input: &Input, given: &HashMap<&str, TaskId>) -> Result
         .toolchains()
         .iter()
         .find(|toolchain| toolchain.label == input.label);
-    let task = given.get(input.label.as_str()).cloned();
+    let task = given.get(input.label.as_str()).copied().cloned();
     let (mut cached, mut problem) = (fetch.map(|fetch| fetch.cached.clone()), None);
     if let (Some(toolchain), None) = (toolchain, &task) {
         match graph.toolchain_cached(toolchain) {

@@ -8,6 +8,7 @@ use crate::{
     fs::Staging,
     http::{Client, RetryPolicy, Settings},
     store::Location,
+    task::{Credentials, Queue, Secrets},
 };
 use std::{
     path::PathBuf,
@@ -147,6 +148,24 @@ pub(super) fn store(typed: Option<PathBuf>) -> Result<Location> {
         }
     };
     Ok(Location::Folder(cache.join("fetch-content").join("store")))
+}
+
+/// Returns the queue of the deployment that the environment names, if it names one.
+pub(super) fn queue() -> Result<Option<Queue>> {
+    let Some(root) = text("TASKCLUSTER_ROOT_URL")? else {
+        return Ok(None);
+    };
+    let proxy = text("TASKCLUSTER_PROXY_URL")?;
+    Queue::new(&root, proxy.as_deref(), Credentials::from_variables(text)?).map(Some)
+}
+
+/// Returns the secrets of the deployment that the environment names.
+pub(super) fn secrets() -> Result<Secrets> {
+    Secrets::new(
+        text("TASKCLUSTER_ROOT_URL")?.as_deref(),
+        text("TASKCLUSTER_PROXY_URL")?.as_deref(),
+        Credentials::from_variables(text)?,
+    )
 }
 
 /// Returns the value of a variable that is set and not empty.

@@ -9,7 +9,7 @@ use crate::{
     fs::{self, Staging},
     http::{Client, RetryPolicy, Source},
     store::{IfMissing, Location, Store},
-    task::{Credentials, Entry, Origin, Queue, Tasks, WorkerKey, parse_entries},
+    task::{Entry, Origin, Tasks, WorkerKey, parse_entries},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
@@ -135,15 +135,14 @@ async fn origin(store: Option<PathBuf>, client: &Client, retry: &RetryPolicy) ->
         let store = Store::open(&location, IfMissing::Refuse, client, retry).await?;
         return Ok(Origin::Store(Arc::new(store)));
     }
-    let root = settings::text("TASKCLUSTER_ROOT_URL")?.ok_or_else(|| Error::Usage {
-        what: "TASKCLUSTER_ROOT_URL is not set".into(),
-        hint: Some("set it to the deployment that has the artifacts, or pass --store DIR".into()),
-    })?;
-    Ok(Origin::Queue(Queue::new(
-        &root,
-        settings::text("TASKCLUSTER_PROXY_URL")?.as_deref(),
-        Credentials::from_variables(settings::text)?,
-    )?))
+    settings::queue()?
+        .map(Origin::Queue)
+        .ok_or_else(|| Error::Usage {
+            what: "TASKCLUSTER_ROOT_URL is not set".into(),
+            hint: Some(
+                "set it to the deployment that has the artifacts, or pass --store DIR".into(),
+            ),
+        })
 }
 
 /// Turns entries into what is to be fetched. Entries for the same artifact share one transfer if they expect the same.

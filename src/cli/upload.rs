@@ -8,8 +8,8 @@ use crate::{
     http::{Client, Header, RetryPolicy, Sent},
     size::ByteSize,
     task::{
-        ArtifactName, Artifacts, Content, Credentials, Deployment, NewArtifact, NewFile, Queue,
-        RunId, Storage, TaskId, media_type,
+        ArtifactName, Artifacts, Content, Deployment, NewArtifact, NewFile, RunId, Storage, TaskId,
+        media_type,
     },
 };
 use chrono::{DateTime, Utc};
@@ -82,27 +82,25 @@ impl OwnTask {
     /// # Errors
     /// [`Error::Usage`] naming the variable that is missing or malformed.
     fn from_environment(client: &Client, retry: &RetryPolicy, ui: &Arc<Ui>) -> Result<Self> {
-        let needed = |variable: &'static str, what: &str| {
-            settings::text(variable)?.ok_or_else(|| Error::Usage {
-                what: format!("{variable} is not set"),
-                hint: Some(format!(
-                    "artifacts are created in a task that runs, where workers set it: {what}"
-                )),
-            })
+        let missing = |variable: &str, what: &str| Error::Usage {
+            what: format!("{variable} is not set"),
+            hint: Some(format!(
+                "artifacts are created in a task that runs, where workers set it: {what}"
+            )),
         };
         let malformed = |variable: &'static str| {
             move |err: crate::task::ParseIdError| Error::usage(format!("{variable}: {err}"))
         };
-        let root = needed("TASKCLUSTER_ROOT_URL", "the URL of the deployment")?;
-        let task = needed("TASK_ID", "the id of the task")?;
-        let run = needed("RUN_ID", "the number of its run, from 0")?;
-        let (task, run) = (
-            task.parse().map_err(malformed("TASK_ID"))?,
-            run.parse().map_err(malformed("RUN_ID"))?,
-        );
-        let proxy = settings::text("TASKCLUSTER_PROXY_URL")?;
-        let credentials = Credentials::from_variables(settings::text)?;
-        let queue = Queue::new(&root, proxy.as_deref(), credentials)?;
+        let queue = settings::queue()?
+            .ok_or_else(|| missing("TASKCLUSTER_ROOT_URL", "the URL of the deployment"))?;
+        let task = settings::text("TASK_ID")?
+            .ok_or_else(|| missing("TASK_ID", "the id of the task"))?
+            .parse()
+            .map_err(malformed("TASK_ID"))?;
+        let run = settings::text("RUN_ID")?
+            .ok_or_else(|| missing("RUN_ID", "the number of its run, from 0"))?
+            .parse()
+            .map_err(malformed("RUN_ID"))?;
         let observer = ui.listen("queue");
         let deployment = Deployment::new(queue, client.clone(), retry.clone(), observer);
         deployment.check_credentials()?;

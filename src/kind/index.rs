@@ -52,6 +52,12 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Returns the parts of the index that are trusted at least as much, the most trusted one first.
+    fn realms(&self) -> impl Iterator<Item = String> {
+        let levels = (self.level.0..=Level::HIGHEST.0).rev();
+        levels.map(|level| format!("level-{level}"))
+    }
+
     /// Whether what tasks make must not be mixed with what those of pushes make.
     fn is_pull_request(&self) -> bool {
         self.tasks_for.starts_with("github-pull-request")
@@ -102,10 +108,8 @@ impl Cached {
     /// Returns the index paths at which a finished task is looked for, in this order.
     #[must_use]
     pub fn index_search(&self, parameters: &Parameters) -> Vec<String> {
-        let levels = (parameters.level.0..=3).rev();
-        let mut paths: Vec<_> = levels
-            .map(|level| self.path(&format!("level-{level}")))
-            .collect();
+        let realms = parameters.realms();
+        let mut paths: Vec<_> = realms.map(|realm| self.path(&realm)).collect();
         if parameters.may_take_from_pull_requests() && self.config.cache_pull_requests {
             paths.push(self.path("pr"));
         }
@@ -133,9 +137,19 @@ impl Cached {
     }
 
     fn names(&self, realm: &str) -> String {
-        let prefix = &self.config.cache_prefix;
-        format!("{prefix}.cache.{realm}.{}.{}", self.kind, self.name)
+        names(&self.config, realm, self.kind, &self.name)
     }
+}
+
+fn names(config: &Config, realm: &str, kind: &str, name: &str) -> String {
+    format!("{}.cache.{realm}.{kind}.{name}", config.cache_prefix)
+}
+
+/// Returns the index paths at which the newest task is looked for that has made a docker image, in this order.
+pub(super) fn latest_image(name: &str, config: &Config, parameters: &Parameters) -> Vec<String> {
+    let realms = parameters.realms();
+    let names = realms.map(|realm| names(config, &realm, "docker-images.v2", name));
+    names.map(|names| format!("{names}.latest")).collect()
 }
 
 fn date(seconds: i64) -> String {

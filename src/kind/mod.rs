@@ -7,7 +7,8 @@
 //!                                                 └▶ Inputs (`fetches:` → MOZ_FETCHES)
 //! ```
 //!
-//! Pure but for [`Workshop`], which performs tasks: it reads files of the repository (and asks git which of them it tracks), but never the network or the clock.
+//! Pure but for [`Workshop`], which performs tasks, and [`Submission`], which has them performed: it reads files of the
+//! repository (and asks git which of them it tracks), but never the network or the clock.
 //! What is wrong is told with file, line and task ([`Finding`]).
 
 mod built;
@@ -28,6 +29,8 @@ mod nearest;
 mod push;
 mod run;
 mod source;
+mod submit;
+mod time;
 mod toolchain;
 mod tracked;
 mod upstream;
@@ -41,6 +44,7 @@ pub use index::{Cached, Level, Parameters};
 pub use inputs::{Input, Inputs};
 pub use push::Push;
 pub use run::{Stored, Workshop, artifact_name};
+pub use submit::{NewTask, Submission};
 pub use toolchain::Toolchain;
 pub use upstream::{Git, Signature, StaticUrl, Upstream};
 pub use yaml::Place;

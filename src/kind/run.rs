@@ -9,7 +9,7 @@ use crate::{
     fetch::{Context, Staged, fetch},
     fs,
     http::Source,
-    kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream},
+    kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream, time::ahead},
     observe::{Event, Observer},
     store::{self, Artifact, Handover, IndexEntry, Metadata, Namespace, State, Store, TaskRecord},
     stream::bridge::run_blocking,
@@ -79,7 +79,7 @@ impl Workshop {
         for warning in &staged.warnings {
             observer.on_event(&Event::Warning(warning.clone()));
         }
-        let expires = expiry(task.expires_after(&self.parameters), store::now());
+        let expires = ahead(task.expires_after(&self.parameters), store::now());
         let file = Handover::Move(staged.directory.join(&file_name));
         let id = TaskId::of(&format!("fetch-content {}", task.cached.in_digests()));
         let stored = self.publish(id, &name, file, expires).await?;
@@ -266,40 +266,4 @@ pub fn artifact_name(name: &str) -> Result<ArtifactName> {
 
 fn namespace(path: &str) -> Result<Namespace> {
     path.parse().map_err(|err| Error::usage(format!("{err}")))
-}
-
-/// Returns the time that lies so far ahead, such as `28 days`; none if it cannot be told, or no calendar has it.
-fn expiry(after: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let (number, unit) = after.trim().split_once(' ')?;
-    let days = match unit.trim().trim_end_matches('s') {
-        "day" => 1,
-        "week" => 7,
-        "month" => 30,
-        "year" => 365,
-        _ => return None,
-    };
-    let days = number.parse::<i64>().ok()?.checked_mul(days)?;
-    now.checked_add_signed(chrono::Duration::try_days(days)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::expiry;
-    use chrono::DateTime;
-
-    #[test]
-    fn times_ahead_are_read_as_they_are_written_in_kinds() {
-        let now = DateTime::from_timestamp(0, 0).unwrap();
-        for (after, days) in [
-            ("28 days", Some(28)),
-            ("1 day", Some(1)),
-            ("2 weeks", Some(14)),
-            ("1000 years", Some(365_000)),
-            ("soon", None),
-            ("9999999999 years", None),
-        ] {
-            let then = expiry(after, now).map(|then| (then - now).num_days());
-            assert_eq!(then, days, "{after}");
-        }
-    }
 }

@@ -100,8 +100,8 @@ impl Deployment {
     ///
     /// # Errors
     /// [`Error::Deployment`]; [`Error::Usage`] without credentials.
-    pub async fn create_task(&self, task: &TaskId, definition: Value) -> Result<TaskStatus> {
-        let (path, json) = (format!("queue/v1/task/{task}"), definition);
+    pub async fn create_task(&self, task: &TaskId, definition: &Value) -> Result<TaskStatus> {
+        let (path, json) = (format!("queue/v1/task/{task}"), definition.clone());
         match self.write::<OfTask>(&Call::Put { path, json }).await {
             Ok(of_task) => Ok(of_task.status),
             Err(err) => Err(while_doing(format!("create task {task}"), err)),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::support::sandbox::Sandbox;
-use crate::support::skip::skip;
+use crate::support::skip::{python_with, skip};
 
 /// Runs taskgraph's own payload builders on cases from standard input. What they would read of an image's Dockerfile
 /// does not matter here.
@@ -153,17 +153,9 @@ fn names_and_payloads_are_those_of_the_real_transforms() {
     };
     let script = fetch_content.replace("/fetch-content", "/run-task");
     let sandbox = Sandbox::new();
-    let interpreter = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = sandbox
-        .program(&interpreter)
-        .args(["-c", "import taskgraph.transforms.task"]);
-    if !probe.run().status.success() {
-        skip(
-            test,
-            &format!("{interpreter} has not all that taskgraph needs"),
-        );
+    let Some(interpreter) = python_with(test, "taskgraph.transforms.task") else {
         return;
-    }
+    };
     let tasks: Vec<_> = (0..20)
         .map(|number| Task::generate(number, &script))
         .collect();

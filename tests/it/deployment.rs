@@ -209,7 +209,7 @@ async fn a_task_is_created_through_the_proxy_and_once() {
     proxy.serve_in_turn(&path, replies);
     let definition = json!({"provisionerId": "p", "payload": {}});
     let deployment = deployment(&server, Some(&proxy));
-    let created = deployment.create_task(&task, definition.clone()).await;
+    let created = deployment.create_task(&task, &definition).await;
     assert_eq!(created.expect("a task").task_id, task);
     assert!(server.requests().is_empty());
     let seen = proxy.requests();
@@ -225,7 +225,7 @@ async fn a_task_is_created_through_the_proxy_and_once() {
 
     let conflict = Reply::api_error(409, "RequestConflict", "task exists with other properties");
     proxy.serve(&path, conflict);
-    let err = deployment.create_task(&task, definition).await;
+    let err = deployment.create_task(&task, &definition).await;
     let text = told(&err.expect_err("a conflict"));
     let expected = format!("cannot create task {task}: ");
     assert!(
@@ -239,7 +239,7 @@ async fn without_credentials_no_task_is_created() {
     let server = Server::start();
     let task = TaskId::random().expect("an id");
     let err = deployment(&server, None)
-        .create_task(&task, json!({}))
+        .create_task(&task, &json!({}))
         .await;
     let err = err.expect_err("no way");
     assert!(matches!(err, Error::Usage { .. }), "{err}");

@@ -13,20 +13,7 @@ use crate::support::archives::{dir, file, noise, sha256_hex, symlink, tar_of, xz
 use crate::support::plain_http::{self, Answer};
 use crate::support::sandbox::{Sandbox, TASK_A, TASK_B, vouching_for, wait_until};
 use crate::support::serving::Serving;
-use crate::support::skip::skip;
-
-/// An interpreter with this module, if there is one.
-fn python_with(test: &str, module: &str) -> Option<String> {
-    let interpreter = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let sandbox = Sandbox::new();
-    let probe = sandbox.program(&interpreter);
-    let probe = probe.args(["-c", &format!("import {module}")]).run();
-    if probe.status.success() {
-        return Some(interpreter);
-    }
-    skip(test, &format!("{interpreter} has no module {module}"));
-    None
-}
+use crate::support::skip::{python_with, skip};
 
 /// A path of the Queue.
 fn queue(rest: &str) -> String {

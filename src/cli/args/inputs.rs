@@ -1,6 +1,6 @@
 //! What can be typed for `inputs`.
 
-use super::{Nearby, Push, StorePlace, Tuning};
+use super::{LabelledTask, Nearby, Push, StorePlace, Tuning};
 use clap::Args as ClapArgs;
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Inputs {
     pub(in crate::cli) dest: PathBuf,
     /// Task that has the artifact of a label, for toolchains that are in no index (repeatable)
     #[arg(long = "task", value_name = "LABEL=TASK_ID")]
-    pub(in crate::cli) tasks: Vec<String>,
+    pub(in crate::cli) tasks: Vec<LabelledTask>,
     /// Write which artifacts were used
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) lock: Option<PathBuf>,

@@ -1,12 +1,13 @@
 //! What can be typed for `kind`.
 
 use super::{Nearby, StorePlace, Tuning};
+use crate::task::TaskId;
 use clap::{Args as ClapArgs, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 /// Read the fetch kinds of a task graph: tasks, digests, index paths, MOZ_FETCHES.
 ///
-/// Run it in the root of a repository, as taskgraph is. Nothing but `update` uses the network.
+/// Run it in the root of a repository, as taskgraph is. Nothing but `update`, `run` and `submit` uses the network.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = KIND_EXAMPLE)]
 pub(in crate::cli) struct Kind {
@@ -50,6 +51,10 @@ pub(in crate::cli) enum KindVerb {
     ///
     /// What the store has already, by digest, is not fetched again. A task that fails does not stop the others.
     Run(Box<KindRun>),
+    /// Create fetch tasks on the deployment of TASKCLUSTER_ROOT_URL, unless its index has them
+    ///
+    /// A task that cannot be created does not stop the others.
+    Submit(Box<KindSubmit>),
     /// Print the MOZ_FETCHES of a task as taskgraph writes it, with `<label>` for task ids
     Fetches {
         /// Kind of the task
@@ -95,6 +100,41 @@ pub(in crate::cli) struct KindRun {
     pub(in crate::cli) push: Push,
     #[command(flatten)]
     pub(in crate::cli) tuning: Tuning,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct KindSubmit {
+    /// Names, aliases or labels
+    #[arg(required_unless_present = "all")]
+    pub(in crate::cli) names: Vec<String>,
+    /// All fetch tasks
+    #[arg(long, conflicts_with = "names")]
+    pub(in crate::cli) all: bool,
+    /// Task that has made the image `docker-image-NAME` [default: the newest in the index] (repeatable)
+    #[arg(long = "task", value_name = "LABEL=TASK_ID")]
+    pub(in crate::cli) tasks: Vec<LabelledTask>,
+    #[command(flatten)]
+    pub(in crate::cli) push: Push,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
+}
+
+/// A task with the label that a graph has for it.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct LabelledTask {
+    pub(in crate::cli) label: String,
+    pub(in crate::cli) task: TaskId,
+}
+
+impl FromStr for LabelledTask {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (label, task) = text.split_once('=').ok_or("it is not LABEL=TASK_ID")?;
+        let task = task.parse().map_err(|err| format!("{err}"))?;
+        let label = label.to_owned();
+        Ok(Self { label, task })
+    }
 }
 
 /// What tasks are created for.

@@ -1,10 +1,12 @@
 //! `fetch-content kind`: what a repository's fetch kinds say, for people and programs. One file per verb.
 
 mod check;
+mod failures;
 mod fetches;
 mod list;
 pub(super) mod run;
 mod show;
+mod submit;
 mod tasks;
 mod update;
 
@@ -25,6 +27,7 @@ pub(super) async fn run(args: args::Kind, ui: &Arc<Ui>) -> Result<()> {
     match args.verb {
         KindVerb::Update { name, tuning } => update::run(&graph, &name, &tuning, &ui).await,
         KindVerb::Run(args) => run::run(&graph, *args, &ui).await,
+        KindVerb::Submit(args) => submit::run(&graph, *args, &ui).await,
         verb => run_blocking(move || print(&graph, verb, &ui)).await,
     }
 }
@@ -37,7 +40,7 @@ fn print(graph: &Graph, verb: KindVerb, ui: &Ui) -> Result<()> {
         KindVerb::Tasks(args) => tasks::run(graph, &args),
         KindVerb::Check { strict } => check::run(graph, strict, ui),
         KindVerb::Fetches { kind, task, json } => fetches::run(graph, (&kind, &task), json, ui),
-        KindVerb::Update { .. } | KindVerb::Run(_) => Ok(()),
+        KindVerb::Update { .. } | KindVerb::Run(_) | KindVerb::Submit(_) => Ok(()),
     }
 }
 

@@ -1,25 +1,23 @@
 //! `kind run`: fetch tasks performed here, into a store.
 
-use super::{parameters, tasks::chosen};
+use super::{failures::Failures, parameters, tasks::distinct};
 use crate::{
-    cli::{args, report, settings, settings::Tunables, ui::Ui},
+    cli::{args, settings, settings::Tunables, ui::Ui},
     error::{Error, Result},
     kind::{FetchTask, Graph, Stored, Workshop},
     size::ByteSize,
     store::{IfMissing, Store},
     stream::bridge::ended_well,
-    task::{Credentials, Secrets},
+    task::Secrets,
     upstream::parse_url,
 };
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Runs the verb.
 pub(super) async fn run(graph: &Graph, args: args::KindRun, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
-    let mut seen = HashSet::new();
-    let mut tasks = chosen(graph, &args.names)?;
-    tasks.retain(|task| seen.insert(&task.label));
+    let tasks = distinct(graph, &args.names)?;
     let tunables = Tunables::new(&args.tuning)?;
     let turns = Arc::new(Semaphore::new(tunables.transfers));
     let workshop = workshop(args.place, &args.nearby, &args.push, tunables, start).await?;
@@ -38,33 +36,25 @@ pub(super) async fn run(graph: &Graph, args: args::KindRun, ui: &Arc<Ui>) -> Res
             (task, performed)
         });
     }
-    let mut failed = Vec::new();
+    let mut failures = Failures::default();
     while let Some(ended) = running.join_next().await {
         let (task, performed) = ended_well(ended)?;
         match performed {
             Ok(stored) => tell(&task, &stored, ui),
-            Err(err) => {
+            Err(source) => {
                 let err = Error::Fetch {
                     name: task.label,
-                    source: Box::new(err),
+                    source: Box::new(source),
                 };
                 if args.fail_fast {
                     return Err(err);
                 }
-                report(ui, &err);
-                failed.push(err.kind());
+                failures.note(&err, ui);
             }
         }
     }
     ui.summary(start.elapsed());
-    match failed.first() {
-        None => Ok(()),
-        Some(&kind) => Err(Error::Some {
-            failed: failed.len(),
-            of: count,
-            kind,
-        }),
-    }
+    failures.end(count)
 }
 
 fn tell(task: &FetchTask, stored: &Stored, ui: &Ui) {
@@ -108,11 +98,11 @@ pub(in crate::cli) async fn workshop(
 
 /// Returns where secrets are, if there is a way to them.
 fn secrets() -> Result<Option<Secrets>> {
-    let root = settings::text("TASKCLUSTER_ROOT_URL")?;
     let proxy = settings::text("TASKCLUSTER_PROXY_URL")?;
-    let credentials = Credentials::from_variables(settings::text)?;
-    if proxy.is_none() && (root.is_none() || credentials.is_none()) {
+    let root = settings::text("TASKCLUSTER_ROOT_URL")?;
+    let client = settings::text("TASKCLUSTER_CLIENT_ID")?;
+    if proxy.is_none() && (root.is_none() || client.is_none()) {
         return Ok(None);
     }
-    Secrets::new(root.as_deref(), proxy.as_deref(), credentials).map(Some)
+    settings::secrets().map(Some)
 }

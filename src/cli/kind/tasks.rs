@@ -10,6 +10,7 @@ use crate::{
     kind::{FetchTask, Graph, Parameters},
 };
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// Runs the verb.
 pub(super) fn run(graph: &Graph, args: &args::KindTasks) -> Result<()> {
@@ -51,6 +52,14 @@ pub(super) fn chosen<'a>(graph: &'a Graph, names: &[String]) -> Result<Vec<&'a F
         Some(err) => Err(err.clone().into()),
         None => Ok(graph.fetches().iter().collect()),
     }
+}
+
+/// Returns the tasks with these names, each once.
+pub(super) fn distinct<'a>(graph: &'a Graph, names: &[String]) -> Result<Vec<&'a FetchTask>> {
+    let mut seen = HashSet::new();
+    let mut tasks = chosen(graph, names)?;
+    tasks.retain(|task| seen.insert(&task.label));
+    Ok(tasks)
 }
 
 /// Whether a finding may be about a fetch task.

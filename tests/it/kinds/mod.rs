@@ -1,6 +1,7 @@
 //! `kind`: what it makes of task graphs, compared with what taskgraph makes of them; `testdata/kinds` has both.
 
 mod findings;
+mod submit;
 mod update;
 
 use std::fs;

@@ -6,6 +6,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::sandbox::Sandbox;
+
 /// Reports that a test (or a part of it) is skipped.
 pub(crate) fn skip(name: &str, reason: &str) {
     let line = format!("SKIPPED: {name}: {reason}\n");
@@ -39,4 +41,17 @@ pub(crate) fn have_programs(name: &str, programs: &[&str]) -> bool {
         }
     }
     true
+}
+
+/// An interpreter with this module, if there is one.
+pub(crate) fn python_with(test: &str, module: &str) -> Option<String> {
+    let interpreter = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let sandbox = Sandbox::new();
+    let probe = sandbox.program(&interpreter);
+    let probe = probe.args(["-c", &format!("import {module}")]).run();
+    if probe.status.success() {
+        return Some(interpreter);
+    }
+    skip(test, &format!("{interpreter} has no module {module}"));
+    None
 }
