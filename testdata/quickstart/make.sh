@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the quickstart's store and list: `testdata/quickstart/make.sh [DIR]`, by default in place.
+# Makes the quickstart's files and fetch kind, and a store and a list with the same: `testdata/quickstart/make.sh [DIR]`, by
+# default in place.
 #
 # The same tools make the same bytes: names sorted, owner 0, one modification time, modes set, no time zone.
 set -euo pipefail
@@ -211,4 +212,40 @@ cat >"$out/fetches.json" <<END
   {"task": "$scripts", "artifact": "public/build/check-inputs.sh", "extract": false,
    "sha256": "$(digest "$check")"}
 ]
+END
+
+# The same as upstreams' releases, and the tasks that fetch them.
+rm -rf "$out/distfiles"
+mkdir -p "$out/distfiles" "$out/taskcluster/kinds/fetch"
+cp --preserve=timestamps "$sysroot" "$crc" "$data" "$tools" "$check" "$out/distfiles"
+release() { # FILE: prints how it is fetched
+    printf '        fetch:\n            type: static-url\n            url: https://downloads.example.org/%s\n' "${1##*/}"
+    printf '            sha256: %s\n            size: %s\n' "$(digest "$1")" "$(stat -c %s "$1")"
+}
+cat >"$out/taskcluster/kinds/fetch/kind.yml" <<END
+---
+# What toolchains are built from. The files are in distfiles/, since nobody serves them.
+loader: taskgraph.loader.transform:loader
+transforms:
+    - taskgraph.transforms.fetch
+    - taskgraph.transforms.run
+    - taskgraph.transforms.task
+tasks:
+    crc-1.2:
+        description: Checksums in C
+        fetch-alias: crc
+$(release "$crc")
+            artifact-name: crc.tar.zst
+    host-tools:
+        description: Programs for the machine that builds
+$(release "$tools")
+    sysroot:
+        description: Headers and libraries of the machine that is built for
+$(release "$sysroot")
+    samples:
+        description: Test data
+$(release "$data")
+    check-inputs:
+        description: Says whether the others are there
+$(release "$check")
 END

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::kinds::parameters;
 use crate::support::archives::unzst;
 use crate::support::git::{Upstream, have_git, serve_files};
 use crate::support::platform::Platform;
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact};
 use crate::support::server::{Reply, Server};
+use crate::support::serving::Serving;
 use crate::support::skip::have_programs;
 use crate::support::tree::{Kind, Tree};
 
@@ -134,9 +136,11 @@ fn every_command_runs() {
         "public/latest.tar.zst",
     ];
     let platform = Platform::start(&artifacts, None);
+    let queue = Serving::writing(sandbox.path("queue"));
+    sandbox.write("parameters.yml", parameters("1", "github-push"));
     let commands = blocks("sh");
     assert!(
-        commands[0].contains("cargo run --release -- task-artifacts"),
+        commands[0].contains("cargo run --release -- inputs linux64-greet"),
         "{commands:?}"
     );
     assert_eq!(commands[1].trim(), TESTS);
@@ -153,13 +157,16 @@ fn every_command_runs() {
             // This test is a part of it.
             continue;
         }
-        let creates = command.contains("fetch-content upload");
-        let deployment = if creates { &platform.api } else { &server };
+        let deployment = match &command {
+            upload if upload.contains("fetch-content upload") => platform.api.root(),
+            submit if submit.contains(" submit ") => queue.root().to_owned(),
+            _ => server.root(),
+        };
         let run = shell(&sandbox, &command)
             .env("UPSTREAM", server.root())
-            .env("DEPLOYMENT", deployment.root())
-            .env("TASKCLUSTER_ROOT_URL", deployment.root())
-            .env("TASKCLUSTER_PROXY_URL", deployment.root())
+            .env("DEPLOYMENT", &deployment)
+            .env("TASKCLUSTER_ROOT_URL", &deployment)
+            .env("TASKCLUSTER_PROXY_URL", &deployment)
             .env("TASK_ID", TASK_A)
             .env("RUN_ID", "0");
         let outcome = expect_success(run.run());
@@ -285,7 +292,11 @@ fn the_samples_of_the_log_are_real() {
         panic!("not two samples: {samples:?}");
     };
     let sandbox = clone();
-    let outcome = expect_success(shell(&sandbox, &blocks("sh")[0]).run());
+    let commands = blocks("sh");
+    let plain = commands
+        .iter()
+        .find(|command| command.contains("--fetches - "));
+    let outcome = expect_success(shell(&sandbox, plain.expect("a command")).run());
     assert_eq!(comparable(&outcome.stderr), comparable(run), "{outcome:?}");
 
     let (task, name) = ("M-LMJ6eeS-ms23bBxYBzhA", "public/build/tools.zip");

@@ -72,7 +72,7 @@ fn tasks_of_real_projects_are_what_taskgraph_makes_of_them() {
 }
 
 /// What `testdata/kinds/make.py` tells taskgraph.
-fn parameters(level: &str, event: &str) -> String {
+pub(crate) fn parameters(level: &str, event: &str) -> String {
     format!(
         "{{level: '{level}', tasks_for: {event}, build_date: 1700000000, project: acme, owner: dev@acme.example, \
          base_repository: https://github.com/acme/acme.git, head_repository: https://github.com/acme/acme, \
