@@ -14,7 +14,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path as Key};
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,10 +32,9 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Removes index entries, tasks and artifacts that have expired, and content that no artifact has any more; in a
-    /// folder, links what a killed writer had no time to link. Others
-    /// may use the store in the meantime: those who want to write to a folder wait, and in a bucket all content stays
-    /// that is younger than a day.
+    /// Removes index entries, tasks and artifacts that have expired, and content that no artifact has any more, with what
+    /// it was unpacked to; in a folder, links what a killed writer had no time to link. Others may use the store in the
+    /// meantime: those who want to write to a folder wait, and in a bucket all content stays that is younger than a day.
     ///
     /// # Errors
     /// [`crate::Error::Store`], [`crate::Error::Fs`]; [`crate::Error::Damaged`] for a record that cannot be read: nobody
@@ -58,8 +57,12 @@ impl Store {
                 swept.bytes += meta.size;
             }
         }
-        if let Some(folder) = self.folder.clone() {
-            run_blocking(move || sweep_unfinished(&folder)).await?;
+        if let (Some(folder), Some(trees)) = (self.folder.clone(), self.trees()) {
+            run_blocking(move || {
+                sweep_unfinished(&folder)?;
+                sweep_trees(&trees, &needed)
+            })
+            .await?;
         }
         Ok(swept)
     }
@@ -176,8 +179,8 @@ impl Store {
 
 /// Removes what killed writers of records left behind: the store's crate writes `NAME#NUMBER` and renames it. Nobody
 /// writes at this time.
-fn sweep_unfinished(folder: &std::path::Path) -> Result<()> {
-    let is_unfinished = |path: &std::path::Path| {
+fn sweep_unfinished(folder: &Path) -> Result<()> {
+    let is_unfinished = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str());
         name.and_then(|name| name.rsplit_once(".json#"))
             .is_some_and(|(_, number)| number.bytes().all(|digit| digit.is_ascii_digit()))
@@ -203,6 +206,21 @@ fn sweep_unfinished(folder: &std::path::Path) -> Result<()> {
             if is_unfinished(&path) {
                 fs::remove_if_there(&path)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what contents were unpacked to that nobody needs any more.
+fn sweep_trees(trees: &Path, needed: &HashSet<Sha256Digest>) -> Result<()> {
+    let Ok(dir) = fs::Dir::open(trees) else {
+        // Nothing has been unpacked yet.
+        return Ok(());
+    };
+    for name in dir.names()? {
+        let of = name.to_str().and_then(|name| name.parse().ok());
+        if of.is_some_and(|sha256| !needed.contains(&sha256)) {
+            fs::remove_tree(&trees.join(name))?;
         }
     }
     Ok(())

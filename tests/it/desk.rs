@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::support::archives::{dir, file, gz, noise, sha256_hex, tar_of, xz};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, TASK_B, vouching_for};
 use crate::support::server::{Reply, Server};
 use crate::support::serving::Serving;
 use crate::support::tree::{Kind, Tree};
@@ -314,6 +315,103 @@ fn inputs_come_from_the_index_of_a_deployment() {
     drop(deployment);
     success(run(&sandbox, &words).args(["--dest", "again"]));
     assert_eq!(sandbox.read("again/second/tool/data"), noise(40_000, 2));
+}
+
+#[test]
+fn inputs_come_from_mirrors_before_upstream() {
+    let (sandbox, upstream, mirror) = (Sandbox::new(), Server::start(), Server::start());
+    let upstreams = two();
+    write_graph(&sandbox, &upstream.root(), &upstreams);
+    serve_well(&upstream, &upstreams);
+    mirror.serve("/pub/two.tar.xz", Reply::ok(&upstreams[1].2));
+    let words = [
+        "inputs", "all", "--root", ".", "--store", "store", "--mirror",
+    ];
+    success(run(&sandbox, &words).args([mirror.url("/pub")]));
+    assert_eq!(upstream.paths(), ["/one.tar.gz"]);
+    assert_eq!(sandbox.read("fetches/second/tool/data"), noise(40_000, 2));
+}
+
+/// A task whose definition and inputs `server` has.
+fn serve_task(server: &Serving, fetches: &Value) {
+    let archive = gz(&archive(1));
+    let chain = vouching_for(&[("public/tool.tar.gz", &archive)]);
+    for (name, content) in [
+        ("public/tool.tar.gz", &archive[..]),
+        ("public/plain", b"plain"),
+        ("public/chain-of-trust.json", chain.as_bytes()),
+    ] {
+        server.put(TASK_B, name, content).expect(200);
+    }
+    let definition = json!({
+        "created": "2026-01-02T03:04:05.000Z", "expires": "3000-01-02T03:04:05.000Z",
+        "payload": {"env": {"MOZ_FETCHES": fetches.to_string()}},
+    });
+    let path = format!("/api/queue/v1/task/{TASK_A}");
+    server.send("PUT", &path, &definition).expect(200);
+}
+
+#[test]
+fn inputs_are_those_of_a_task_of_a_deployment() {
+    let sandbox = Sandbox::new();
+    let deployment = Serving::writing(sandbox.path("ci"));
+    let fetches = json!([
+        {"task": TASK_B, "artifact": "public/tool.tar.gz", "dest": "sub", "extract": true, "verify-hash": true},
+        {"task": TASK_B, "artifact": "public/plain", "extract": false},
+    ]);
+    serve_task(&deployment, &fetches);
+    let words = ["inputs", "--task-id", TASK_A, "--store", "desk", "--dest"];
+    let at_the_desk = run(&sandbox, &words).args(["desk-dest"]);
+    success(at_the_desk.env("TASKCLUSTER_ROOT_URL", deployment.root()));
+    success(
+        run(&sandbox, &["task-artifacts", "--dest", "task-dest"])
+            .env("TASKCLUSTER_ROOT_URL", deployment.root())
+            .env("MOZ_FETCHES", fetches.to_string()),
+    );
+    let made = ["sub", "plain"].map(str::to_owned);
+    let (desk, task) = ["desk-dest", "task-dest"]
+        .map(|dest| Tree::of(sandbox.path(dest)).without_mtimes_of(&made))
+        .into();
+    desk.assert_same(&task, "inputs (-), task-artifacts (+)");
+
+    run(&sandbox, &words)
+        .args(["none"])
+        .run()
+        .expect_code(2)
+        .expect_stderr(&["--task-id needs a deployment", "set TASKCLUSTER_ROOT_URL"]);
+    run(
+        &sandbox,
+        &["inputs", "--task-id", TASK_B, "--store", "desk"],
+    )
+    .env("TASKCLUSTER_ROOT_URL", deployment.root())
+    .run()
+    .expect_stderr(&[&format!("task {TASK_B}")])
+    .expect_one_of(&[2, 3]);
+}
+
+#[test]
+fn gc_removes_what_is_unpacked_of_what_is_gone() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let upstreams = two();
+    write_graph(&sandbox, &server.root(), &upstreams);
+    serve_well(&server, &upstreams);
+    let words = ["inputs", "all", "--store", "store"];
+    success(run(&sandbox, &words));
+    let tree = |number: usize| {
+        let digest = sha256_hex(&upstreams[number].2);
+        sandbox.path("store/trees").join(digest)
+    };
+    success(run(&sandbox, &["store", "gc", "--store", "store"]));
+    assert!(tree(0).is_dir() && tree(1).is_dir(), "both are needed");
+    let listed = run(&sandbox, &["store", "ls", "--store", "store"]).run();
+    let mut lines = listed.stdout.lines();
+    let one = lines.find(|line| line.contains("one.tar.gz"));
+    let (task, _) = one.and_then(|line| line.split_once('\t')).expect("a task");
+    fs::remove_dir_all(sandbox.path("store/task").join(task)).expect("remove a task");
+    success(run(&sandbox, &["store", "gc", "--store", "store"]));
+    assert!(!tree(0).exists() && tree(1).is_dir());
+    // What was laid out before stays.
+    assert_eq!(sandbox.read("fetches/tool/data"), noise(40_000, 1));
 }
 
 #[test]

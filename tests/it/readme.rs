@@ -126,6 +126,16 @@ fn words_of(command: &str) -> &'static str {
     }
 }
 
+/// The names in a tar archive.
+fn members(tar: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(tar);
+    let members = archive.entries().expect("a tar archive").map(|entry| {
+        let entry = entry.expect("a member");
+        entry.path().expect("a name").display().to_string()
+    });
+    members.collect()
+}
+
 #[test]
 fn every_command_runs() {
     let (sandbox, server) = (clone(), Server::start());
@@ -173,13 +183,7 @@ fn every_command_runs() {
         outcome.expect_stderr(&[words_of(&command)]);
     }
     assert!(artifacts.iter().all(|name| platform.artifact(name).present));
-    let repacked = unzst(&sandbox.read("artifacts/crc.tar.zst"));
-    let mut archive = tar::Archive::new(&*repacked);
-    let members = archive.entries().expect("a tar archive").map(|entry| {
-        let entry = entry.expect("a member");
-        entry.path().expect("a name").display().to_string()
-    });
-    let members: Vec<_> = members.collect();
+    let members = members(&unzst(&sandbox.read("artifacts/crc.tar.zst")));
     assert!(
         members.contains(&"third_party/crc/include/crc/crc32.h".to_owned()),
         "{members:?}"

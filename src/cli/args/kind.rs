@@ -51,7 +51,7 @@ pub(in crate::cli) enum KindVerb {
     ///
     /// What the store has already, by digest, is not fetched again. A task that fails does not stop the others.
     Run(Box<KindRun>),
-    /// Create fetch tasks on the deployment of TASKCLUSTER_ROOT_URL, unless its index has them
+    /// Create fetch tasks on the deployment of `TASKCLUSTER_ROOT_URL`, unless its index has them
     ///
     /// A task that cannot be created does not stop the others.
     Submit(Box<KindSubmit>),
