@@ -2,18 +2,20 @@
 //!
 //! The two share nothing: a hard link within the tree becomes one within the copy. Only blocks are shared, where the
 //! file system can do that behind everybody's back. Whoever asks for it gets the files themselves under further names
-//! ([`link_tree`]), which takes no time at all, and has to live with one file in two places.
+//! ([`link_tree`]), which takes hardly any time, and has to live with one file in two places.
+//!
+//! Nobody else works in the two directories, so that names can be taken for what they were a moment ago.
 
 use crate::{
     digest::Sha2Digest,
     error::Result,
-    fs::{Attributes, Context, Dir, Mtime, Tree},
-    rel_path::RelPath,
+    fs::{Context, Dir, Mtime},
 };
 use rustix::{
-    fs::{self, FileType, Mode, SeekFrom, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, SeekFrom, Stat},
     io::{Errno, Result as IoResult},
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
@@ -21,128 +23,126 @@ use std::{
     fs::File,
     io,
     os::unix::{ffi::OsStrExt, fs::FileExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// How much is copied at once where the kernel does not do it, in bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// Copies all that is in `from` into `to`, an empty directory: content with its holes, permissions, times, links.
-pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+/// Copies all that is in `from` into `to`, an empty directory: content with its holes, permissions, times, links. Returns
+/// the [`Print`] of `from`, taken on the way.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<Print> {
     copy(from, to, false)
 }
 
 /// The same, with hard links for files where the file system cannot share blocks. Where neither is possible, as between
 /// two file systems, content is copied.
-pub(crate) fn link_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn link_tree(from: &Path, to: &Path) -> Result<Print> {
     copy(from, to, true)
 }
 
-fn copy(from: &Path, to: &Path, links: bool) -> Result<()> {
+fn copy(from: &Path, to: &Path, links: bool) -> Result<Print> {
+    let (from, to) = (Dir::open(from)?, Dir::open(to)?);
     let mut copy = Copy {
-        tree: Tree::open(to)?,
+        root: &to,
         linked: HashMap::new(),
         clones: true,
         links,
+        print: Sha256::new(),
     };
-    copy.directory(&Dir::open(from)?, &RelPath::default())?;
-    copy.tree.finish()
+    copy.directory(&from, &to, Path::new(""))?;
+    let digest: [u8; 32] = copy.print.finalize().into();
+    Ok(Print(Sha2Digest::from_bytes(digest).to_string()))
 }
 
-/// Returns a digest of what is in a directory, but for content: names, kinds, permissions and targets, and of files size
-/// and time, which tell that content has changed.
-pub(crate) fn print_of(directory: &Path) -> Result<String> {
-    let mut print = Sha256::new();
-    add_to_print(&mut print, &Dir::open(directory)?, Path::new(""))?;
-    Ok(Sha2Digest::<32>::from_bytes(print.finalize().into()).to_string())
-}
-
-fn add_to_print(print: &mut Sha256, directory: &Dir, at: &Path) -> Result<()> {
-    let mut names = directory.names()?;
-    names.sort();
-    for name in names {
-        let Some(stat) = directory.stat(&name)? else {
-            continue;
-        };
-        let path = at.join(&name);
-        let mut entry = path.as_os_str().as_bytes().to_vec();
-        entry.push(0);
-        entry.extend(stat.st_mode.to_le_bytes());
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => add_to_print(print, &directory.open_child(&name)?, &path)?,
-            FileType::Symlink => entry.extend(directory.read_link(&name)?),
-            _ => {
-                let Mtime { seconds, nanos } = Mtime::of(&stat);
-                entry.extend(stat.st_size.to_le_bytes());
-                entry.extend(seconds.to_le_bytes());
-                entry.extend(nanos.to_le_bytes());
-            }
-        }
-        print.update((entry.len() as u64).to_le_bytes());
-        print.update(&entry);
-    }
-    Ok(())
-}
+/// A digest of what is in a directory, but for content: names, kinds, permissions and targets, and of files size and time,
+/// which tell that content has changed.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Print(String);
 
 /// A copy in the making.
-struct Copy {
-    tree: Tree,
+struct Copy<'a> {
+    root: &'a Dir,
     /// By inode: where the first name of a file that has several is.
-    linked: HashMap<u64, RelPath>,
+    linked: HashMap<u64, PathBuf>,
     /// Whether the file system has not refused to share blocks yet.
     clones: bool,
     /// Whether files may be linked, and the file system has not refused it yet.
     links: bool,
+    print: Sha256,
 }
 
-impl Copy {
-    fn directory(&mut self, from: &Dir, at: &RelPath) -> Result<()> {
-        for name in from.names()? {
+impl Copy<'_> {
+    fn directory(&mut self, from: &Dir, to: &Dir, at: &Path) -> Result<()> {
+        let mut names = from.names()?;
+        names.sort();
+        for name in names {
             let Some(stat) = from.stat(&name)? else {
                 continue;
             };
             let path = at.join(&name);
-            let mtime = Some(Mtime::of(&stat));
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink => {
                     let target = from.read_link(&name)?;
-                    self.tree
-                        .symlink(&path, OsStr::from_bytes(&target), mtime)?;
+                    self.add_to_print(&path, &stat, &target);
+                    to.create_symlink(&name, &target, Mtime::of(&stat))?;
                 }
                 FileType::Directory => {
-                    let attributes = Attributes {
-                        mode: stat.st_mode,
-                        mtime,
-                    };
-                    self.tree.directory(&path, attributes)?;
-                    let mode = Mode::from_raw_mode(stat.st_mode);
-                    let locked = !mode.contains(Mode::RUSR | Mode::XUSR);
-                    if locked {
-                        from.set_mode(&name, mode | Mode::RWXU)?;
-                    }
-                    self.directory(&from.open_child(&name)?, &path)?;
-                    if locked {
-                        from.set_mode(&name, mode)?;
-                    }
+                    self.add_to_print(&path, &stat, &[]);
+                    self.child(from, to, &path, &stat)?;
                 }
-                _ => self.file(from, &name, &stat, &path)?,
+                _ => {
+                    let Mtime { seconds, nanos } = Mtime::of(&stat);
+                    let state = [stat.st_size, seconds, i64::from(nanos)].map(i64::to_le_bytes);
+                    self.add_to_print(&path, &stat, state.as_flattened());
+                    self.file((from, to), &name, &stat, &path)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Dir, name: &OsStr, stat: &Stat, path: &RelPath) -> Result<()> {
+    fn add_to_print(&mut self, path: &Path, stat: &Stat, more: &[u8]) {
+        let path = path.as_os_str().as_bytes();
+        // All that has no fixed length has one before it.
+        for part in [path, &stat.st_mode.to_le_bytes(), more] {
+            self.print.update((part.len() as u64).to_le_bytes());
+            self.print.update(part);
+        }
+    }
+
+    /// Copies the directory at `path`.
+    fn child(&mut self, from: &Dir, to: &Dir, path: &Path, stat: &Stat) -> Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let locked = !mode.contains(Mode::RUSR | Mode::XUSR);
+        if locked {
+            from.set_mode(name, mode | Mode::RWXU)?;
+        }
+        to.create_child(name)?;
+        let copy = to.open_child(name)?;
+        self.directory(&from.open_child(name)?, &copy, path)?;
+        copy.set_attributes(mode, Mtime::of(stat))?;
+        if locked {
+            from.set_mode(name, mode)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, dirs: (&Dir, &Dir), name: &OsStr, stat: &Stat, path: &Path) -> Result<()> {
+        let (from, to) = dirs;
         if self.links && !self.clones {
-            self.links = self.tree.link_from(path, from, name)?;
+            self.links = from.link_child(name, to)?;
             if self.links {
                 return Ok(());
             }
         }
-        if stat.st_nlink > 1 {
+        if stat.st_nlink > 1 && !self.links {
             if let Some(first) = self.linked.get(&stat.st_ino) {
-                return self.tree.hard_link(path, first);
+                return fs::linkat(self.root, first, to, name, AtFlags::empty())
+                    .context_with("create link", || to.path().join(name));
             }
-            self.linked.insert(stat.st_ino, path.clone());
+            self.linked.insert(stat.st_ino, path.to_owned());
         }
         let mode = Mode::from_raw_mode(stat.st_mode);
         let locked = !mode.contains(Mode::RUSR);
@@ -153,22 +153,53 @@ impl Copy {
         if locked {
             from.set_file_mode(name, mode)?;
         }
-        let copy = self.tree.file(
-            path,
-            Attributes {
-                mode: stat.st_mode,
-                mtime: Some(Mtime::of(stat)),
-            },
-        )?;
-        self.clones = self.clones && fs::ioctl_ficlone(copy.as_file(), &source).is_ok();
+        let copy = to.create_file(name)?;
+        self.clones = self.clones && fs::ioctl_ficlone(&copy, &source).is_ok();
         if !self.clones && self.links {
-            return self.file(from, name, stat, path);
+            to.remove_child(name)?;
+            return self.file(dirs, name, stat, path);
         }
         if !self.clones {
-            copy_content(&source, copy.as_file(), stat)
-                .context_with("copy", || from.path().join(name))?;
+            copy_content(&source, &copy, stat).context_with("copy", || from.path().join(name))?;
         }
-        copy.finish()
+        let shown = || to.path().join(name);
+        fs::futimens(&copy, &Mtime::of(stat).timestamps())
+            .context_with("set the time of", shown)?;
+        fs::fchmod(&copy, mode).context_with("set permissions of", shown)
+    }
+}
+
+impl Dir {
+    /// Creates a symbolic link.
+    fn create_symlink(&self, name: &OsStr, target: &[u8], mtime: Mtime) -> Result<()> {
+        let shown = || self.path().join(name);
+        fs::symlinkat(OsStr::from_bytes(target), self, name).context_with("create link", shown)?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        fs::utimensat(self, name, &mtime.timestamps(), flags).context_with("set the time of", shown)
+    }
+
+    /// Creates a file that only its owner can write to.
+    fn create_file(&self, name: &OsStr) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let created = fs::openat(self, name, flags, Mode::RUSR | Mode::WUSR);
+        Ok(created
+            .context_with("create", || self.path().join(name))?
+            .into())
+    }
+
+    /// Gives a file the same name in another directory, too. Returns whether the file system can do that.
+    fn link_child(&self, name: &OsStr, to: &Self) -> Result<bool> {
+        match fs::linkat(self, name, to, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
+            Err(err) => Err(err).context_with("create link", || to.path().join(name)),
+        }
+    }
+
+    /// Gives the directory itself permissions and time.
+    fn set_attributes(&self, mode: Mode, mtime: Mtime) -> Result<()> {
+        fs::futimens(self, &mtime.timestamps()).context("set the time of", self.path())?;
+        fs::fchmod(self, mode).context("set permissions of", self.path())
     }
 }
 

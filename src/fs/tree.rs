@@ -8,7 +8,7 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Context, Dir, umask},
+    fs::{Context, umask},
     rel_path::{RelPath, shown_name},
 };
 use rustix::{
@@ -51,7 +51,7 @@ impl Mtime {
         }
     }
 
-    fn timestamps(self) -> Timestamps {
+    pub(super) fn timestamps(self) -> Timestamps {
         Timestamps {
             last_access: Timespec {
                 tv_sec: 0,
@@ -220,16 +220,6 @@ impl Tree {
                 linked => linked,
             }
         })
-    }
-
-    /// Makes `path` another name of a file of another directory. Returns whether the file system can do that.
-    pub(super) fn link_from(&mut self, path: &RelPath, from: &Dir, name: &OsStr) -> Result<bool> {
-        let (parent, new) = self.place(path, Missing::Create)?;
-        let link = || match fs::linkat(from, name, &parent, &new, AtFlags::empty()) {
-            Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
-            linked => linked.map(|()| true),
-        };
-        self.replacing(path, &parent, link)
     }
 
     /// Gives directories their permissions and times, the innermost first.
@@ -450,11 +440,6 @@ pub(crate) struct TreeFile {
 impl TreeFile {
     fn shown(&self) -> PathBuf {
         self.root.join(&self.path)
-    }
-
-    /// Returns it as a file that can be written.
-    pub(super) fn as_file(&self) -> &File {
-        &self.file
     }
 
     /// Appends content.

@@ -30,7 +30,7 @@ use crate::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::{path::Path, sync::Arc};
-use trees::Trees;
+use trees::{Of, Trees};
 
 /// An artifact that a task wants.
 pub struct Wanted {
@@ -95,13 +95,8 @@ impl Desk {
         let found = stream::iter(wanted).map(|wanted| {
             let observer = watch(wanted);
             async move {
-                let stored = self
-                    .get(wanted, &observer)
-                    .await
-                    .map_err(|source| Error::Fetch {
-                        name: format!("{} of {}", wanted.artifact, wanted.label),
-                        source: Box::new(source),
-                    })?;
+                let stored = self.get(wanted, &observer).await;
+                let stored = stored.map_err(|err| named(wanted, err))?;
                 Ok(Found {
                     wanted,
                     stored,
@@ -232,20 +227,8 @@ impl Desk {
         let placed = stream::iter(found.iter().enumerate()).map(|(position, found)| {
             let (staging, trees) = (&staging, trees.as_ref());
             async move {
-                let staged = if found.wanted.extract
-                    && let Some(trees) = trees
-                {
-                    let make = |staging| self.unpack(found, staging, Placing::Extract);
-                    let tree = trees.tree(&found.stored.artifact.sha256, make).await?;
-                    tree.place(staging, may_link).await?
-                } else {
-                    let placing = if found.wanted.extract {
-                        Placing::Extract
-                    } else {
-                        Placing::Keep
-                    };
-                    self.unpack(found, Arc::clone(staging), placing).await?
-                };
+                let staged = self.stage(found, staging, trees, may_link).await;
+                let staged = staged.map_err(|err| named(found.wanted, err))?;
                 Ok::<_, Error>(Placed {
                     position,
                     name: found.wanted.label.clone(),
@@ -257,6 +240,35 @@ impl Desk {
         });
         let placed: Vec<_> = placed.buffered(self.concurrency).try_collect().await?;
         run_blocking(move || publish(&placed, &staging)).await
+    }
+
+    /// Puts an artifact of the store, or what it unpacks to, into a directory of its own.
+    async fn stage(
+        &self,
+        found: &Found<'_>,
+        staging: &Arc<Staging>,
+        trees: Option<&Trees>,
+        may_link: bool,
+    ) -> Result<Staged> {
+        let Wanted {
+            artifact, extract, ..
+        } = found.wanted;
+        let placing = if *extract {
+            Placing::Extract
+        } else {
+            Placing::Keep
+        };
+        let make = |staging| self.unpack(found, staging, placing);
+        let of = Of {
+            sha256: &found.stored.artifact.sha256,
+            file_name: artifact.file_name(),
+            extract: *extract,
+            may_link,
+        };
+        match trees {
+            Some(trees) => trees.place(of, staging, make).await,
+            None => make(Arc::clone(staging)).await,
+        }
     }
 
     /// Reads an artifact of the store, and compares it with its record.
@@ -288,6 +300,13 @@ impl Desk {
 /// There is one for each placing, and one placing.
 fn first(staged: Vec<Staged>) -> Result<Staged> {
     staged.into_iter().next().ok_or(Error::Cancelled)
+}
+
+fn named(wanted: &Wanted, source: Error) -> Error {
+    Error::Fetch {
+        name: format!("{} of {}", wanted.artifact, wanted.label),
+        source: Box::new(source),
+    }
 }
 
 fn no_source(wanted: &Wanted) -> Error {

@@ -1,13 +1,14 @@
-//! [`Trees`]: what archives unpack to, kept beside the store, so that an archive is unpacked once.
+//! [`Trees`]: what artifacts become in a fetch directory, kept beside the store, so that an archive is unpacked once.
 //!
 //! A tree may share files with the directories it was linked into. Whoever changes such a file changes the tree, too; so
-//! a tree has a print of all of its names, sizes and times, and is made anew when that is not right any more.
+//! a tree has a print of all of its names, sizes and times, which is taken again while it is linked, and is made anew when
+//! that is not right any more.
 
 use crate::{
     digest::Sha256Digest,
     error::{Error, Result},
     fetch::Staged,
-    fs::{self, Staging},
+    fs::{self, Print, Staging},
     stream::bridge::run_blocking,
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,17 @@ use std::{
 const TREE: &str = "tree";
 const RECORD: &str = "tree.json";
 
+/// What a tree is of, and how it is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) sha256: &'a Sha256Digest,
+    /// What is no archive is a file of this name.
+    pub(super) file_name: &'a str,
+    pub(super) extract: bool,
+    /// Whether files may be shared, if blocks cannot.
+    pub(super) may_link: bool,
+}
+
 /// All trees of a store.
 pub(super) struct Trees {
     root: PathBuf,
@@ -28,13 +40,7 @@ pub(super) struct Trees {
 /// What is known about a tree.
 #[derive(Serialize, Deserialize)]
 struct Record {
-    print: String,
-    warnings: Vec<String>,
-}
-
-/// A tree that is there and right.
-pub(super) struct Tree {
-    directory: PathBuf,
+    print: Print,
     warnings: Vec<String>,
 }
 
@@ -44,90 +50,78 @@ impl Trees {
         Self { root }
     }
 
-    /// Returns what content unpacks to. `make` unpacks it in the staging area that it is given, if it is not here.
-    pub(super) async fn tree<F>(
+    /// Puts into `staging` what the content of an artifact unpacks to, or the file itself. `make` does that in the staging
+    /// area that it is given, if it was not done before.
+    pub(super) async fn place<F>(
         &self,
-        sha256: &Sha256Digest,
+        of: Of<'_>,
+        staging: &Arc<Staging>,
         make: impl FnOnce(Arc<Staging>) -> F,
-    ) -> Result<Tree>
+    ) -> Result<Staged>
     where
         F: Future<Output = Result<Staged>>,
     {
-        let place = self.root.join(sha256.to_string());
-        let here = place.clone();
-        if let Some(tree) = run_blocking(move || known(&here)).await? {
-            return Ok(tree);
+        let how = if of.extract { "unpacked" } else { "kept" };
+        let place = self.root.join(of.sha256.to_string());
+        let place = place.join(how).join(of.file_name);
+        let may_link = of.may_link;
+        let (here, to) = (place.clone(), Arc::clone(staging));
+        let known = run_blocking(move || place_known(&here, &to, may_link));
+        if let Some(placed) = known.await? {
+            return Ok(placed);
         }
-        let staging = Arc::new(Staging::inside(&self.root)?);
-        staging.keep_parent();
-        let Staged {
-            directory,
-            warnings,
-        } = make(Arc::clone(&staging)).await?;
+        let new = Arc::new(Staging::inside(&self.root)?);
+        new.keep_parent();
+        let staged = make(Arc::clone(&new)).await?;
+        let to = Arc::clone(staging);
         run_blocking(move || {
-            let new = staging.fresh()?;
-            fs::rename(&directory, &new.join(TREE))?;
+            let tree = new.fresh()?;
+            fs::rename(&staged.directory, &tree.join(TREE))?;
+            let (directory, print) = place_tree(&tree, &to, may_link)?;
             let record = Record {
-                print: fs::print_of(&new.join(TREE))?,
-                warnings,
+                print,
+                warnings: staged.warnings,
             };
             let json =
                 serde_json::to_string(&record).map_err(|err| Error::usage(err.to_string()))?;
-            fs::write(&new.join(RECORD), &json)?;
-            // Another process may have been faster, or what is there is not right any more.
-            if let Some(theirs) = known(&place)? {
-                return Ok(theirs);
-            }
-            if fs::is_directory(&place) {
-                fs::remove_tree(&place)?;
-            }
-            match fs::rename(&new, &place) {
-                Ok(()) => Ok(Tree {
-                    directory: place.join(TREE),
-                    warnings: record.warnings,
-                }),
-                Err(err) => known(&place)?.ok_or(err),
-            }
-        })
-        .await
-    }
-}
-
-/// Returns the tree at a place, if there is one that nobody has changed.
-fn known(place: &Path) -> Result<Option<Tree>> {
-    let directory = place.join(TREE);
-    if !fs::is_directory(&directory) {
-        return Ok(None);
-    }
-    let Ok(json) = fs::read_to_string(&place.join(RECORD)) else {
-        return Ok(None);
-    };
-    let Ok(Record { print, warnings }) = serde_json::from_str(&json) else {
-        return Ok(None);
-    };
-    let is_right = fs::print_of(&directory)? == print;
-    Ok(is_right.then_some(Tree {
-        directory,
-        warnings,
-    }))
-}
-
-impl Tree {
-    /// Makes a copy in a staging area; with `may_link`, one that shares files if it cannot share blocks.
-    pub(super) async fn place(self, staging: &Arc<Staging>, may_link: bool) -> Result<Staged> {
-        let staging = Arc::clone(staging);
-        run_blocking(move || {
-            let directory = staging.fresh()?;
-            if may_link {
-                fs::link_tree(&self.directory, &directory)?;
-            } else {
-                fs::copy_tree(&self.directory, &directory)?;
-            }
+            fs::write(&tree.join(RECORD), &json)?;
+            fs::make_parent(&place)?;
+            // Another process may have been faster; its tree is as good as this one.
+            let _ = fs::rename(&tree, &place);
             Ok(Staged {
                 directory,
-                warnings: self.warnings,
+                warnings: record.warnings,
             })
         })
         .await
     }
+}
+
+/// Puts a tree into a staging area if it is there and nobody has changed it; removes what is there otherwise.
+fn place_known(place: &Path, staging: &Staging, may_link: bool) -> Result<Option<Staged>> {
+    let json = fs::read_to_string(&place.join(RECORD)).unwrap_or_default();
+    if let Ok(Record { print, warnings }) = serde_json::from_str(&json)
+        && let Ok((directory, found)) = place_tree(place, staging, may_link)
+    {
+        if found == print {
+            return Ok(Some(Staged {
+                directory,
+                warnings,
+            }));
+        }
+        fs::remove_tree(&directory)?;
+    }
+    fs::remove_tree(place)?;
+    Ok(None)
+}
+
+/// Makes a copy of a tree; with `may_link`, one that shares files if it cannot share blocks.
+fn place_tree(tree: &Path, staging: &Staging, may_link: bool) -> Result<(PathBuf, Print)> {
+    let directory = staging.fresh()?;
+    let print = if may_link {
+        fs::link_tree(&tree.join(TREE), &directory)?
+    } else {
+        fs::copy_tree(&tree.join(TREE), &directory)?
+    };
+    Ok((directory, print))
 }

@@ -414,6 +414,49 @@ fn gc_removes_what_is_unpacked_of_what_is_gone() {
     assert_eq!(sandbox.read("fetches/tool/data"), noise(40_000, 1));
 }
 
+/// Content is kept once in the store, but two artifacts of it have names of their own.
+#[test]
+fn the_same_content_under_two_names_is_two_files() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let content = noise(1000, 1);
+    let upstreams = vec![
+        ("one".to_owned(), "one.bin".to_owned(), content.clone()),
+        ("two".to_owned(), "two.bin".to_owned(), content.clone()),
+    ];
+    write_graph(&sandbox, &server.root(), &upstreams);
+    serve_well(&server, &upstreams);
+    for dest in ["first", "second"] {
+        success(run(
+            &sandbox,
+            &["inputs", "all", "--store", "store", "--dest", dest],
+        ));
+        assert_eq!(sandbox.read(&format!("{dest}/one.bin")), content);
+        assert_eq!(sandbox.read(&format!("{dest}/second/two.bin")), content);
+    }
+    let mode = |path: &str| {
+        let found = fs::metadata(sandbox.path(path)).expect("a file");
+        found.mode() & 0o777
+    };
+    assert_eq!(mode("second/one.bin"), 0o644);
+}
+
+#[test]
+fn what_cannot_be_unpacked_is_named() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let mut upstreams = two();
+    upstreams[1].2.truncate(20_000);
+    write_graph(&sandbox, &server.root(), &upstreams);
+    serve_well(&server, &upstreams);
+    run(&sandbox, &["inputs", "all", "--store", "store"])
+        .run()
+        .expect_code(5)
+        .expect_stderr(&[
+            "error: cannot fetch public/two.tar.xz of fetch-two\n",
+            "the archive is damaged",
+        ]);
+    assert!(!sandbox.path("fetches/tool").exists());
+}
+
 #[test]
 fn what_nobody_has_is_named() {
     let sandbox = Sandbox::new();
