@@ -35,6 +35,7 @@ pub mod http;
 pub mod inputs;
 pub mod kind;
 pub mod observe;
+pub mod oci;
 pub mod rel_path;
 pub mod run_task;
 pub mod safe_url;

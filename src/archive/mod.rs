@@ -38,6 +38,7 @@ use std::{
     num::NonZero,
     path::{Path, PathBuf},
 };
+pub(crate) use tar::{Position, positions};
 
 /// Threads per archive at most.
 const MAX_THREADS: usize = 8;

@@ -1,9 +1,11 @@
 //! What can be typed. [`Args`] does not leave this room: subcommands turn it into what the library needs.
 
+mod image;
 mod inputs;
 mod kind;
 mod store;
 
+pub(super) use image::{Image, ImageInspect, ImageVerb};
 pub(super) use inputs::Inputs;
 pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};
@@ -31,6 +33,7 @@ pub(super) enum Command {
     Store(Store),
     Serve(Serve),
     Cache(Cache),
+    Image(Image),
 }
 
 /// Download one URL, verify it, and repack archives.

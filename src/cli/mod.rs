@@ -4,6 +4,7 @@
 mod args;
 mod cache;
 mod git_checkout_archive;
+mod image;
 mod inputs;
 mod kind;
 mod run_task;
@@ -99,6 +100,7 @@ async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
         Command::Store(args) => store::run(args, ui).await,
         Command::Serve(args) => serve::run(args, ui).await,
         Command::Cache(args) => cache::run(args),
+        Command::Image(args) => image::run(args, ui).await,
     }
 }
 

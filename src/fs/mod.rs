@@ -192,6 +192,12 @@ pub(crate) fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
+/// Returns whether a path leads to a directory.
+#[expect(clippy::disallowed_methods, reason = "this is the room for them")]
+pub(crate) fn leads_to_directory(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 /// Creates one directory that must not exist yet.
 #[expect(clippy::disallowed_methods, reason = "this is the room for them")]
 pub(crate) fn create_dir(path: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 
 pub(super) mod header;
 pub(super) mod pax;
+mod positions;
 pub(super) mod reader;
 pub(super) mod sparse;
 
@@ -11,6 +12,7 @@ use crate::{
     fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::{RelPath, shown_name},
 };
+pub(crate) use positions::{Position, positions};
 use reader::{Member, Reader};
 use sparse::Segment;
 use std::{

@@ -1,0 +1,19 @@
+//! Fetches as layers of images: OCI image layouts, and the cache that BuildKit reads from them.
+//!
+//! - [`Layout`]: a directory (or a tar of one) with blobs, and an index of what is tagged.
+//! - [`Digest`], [`Descriptor`], [`Manifest`], [`Index`], [`ImageConfig`], [`media_type`]: what is in the blobs.
+//!
+//! What is written is canonical: the same content gives the same bytes, and with them the same digest.
+
+mod config;
+mod descriptor;
+mod digest;
+mod layout;
+mod manifest;
+pub mod media_type;
+
+pub use config::{HistoryEntry, ImageConfig};
+pub use descriptor::{Descriptor, Platform};
+pub use digest::{Digest, DigestWriter};
+pub use layout::{BlobReader, Layout, MAX_CONFIG, MAX_MANIFEST, NewBlob, StagedBlob, tag_of};
+pub use manifest::{Index, Manifest};
