@@ -5,13 +5,17 @@
 //!
 //! What is written is canonical: the same content gives the same bytes, and with them the same digest.
 
+mod blobs;
+pub mod cache;
 mod config;
 mod descriptor;
 mod digest;
+pub mod key;
 mod layout;
 mod manifest;
 pub mod media_type;
 
+pub use blobs::{Blobs, Tagged};
 pub use config::{HistoryEntry, ImageConfig};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestWriter};
