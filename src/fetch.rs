@@ -12,7 +12,7 @@ pub use signature::Signed;
 pub use slots::Slots;
 
 use crate::{
-    archive::{self, Job, Limits, Placing},
+    archive::{self, Job, Limits, Placing, Unpacked},
     error::{Error, Kind, Result},
     fs::Staging,
     http::{Attempts, Client, Download, RetryPolicy, Source},
@@ -88,6 +88,8 @@ pub struct Staged {
     pub directory: PathBuf,
     /// What was odd about it.
     pub warnings: Vec<String>,
+    /// What it was, if it was unpacked.
+    pub unpacked: Option<Unpacked>,
 }
 
 /// Fetches one thing into staging, trying again where that can help. There is one result for each of its placings.

@@ -30,6 +30,7 @@ pub use repack::Repack;
 pub(crate) use repack::{
     from_tree::{Pack, pack},
     is_tar_zst,
+    layer::{Compressed, LayerPack, Stamp, pack_files, pack_layer},
 };
 use std::{
     ffi::OsString,
@@ -54,6 +55,24 @@ pub enum Placing {
     Repack(Repack),
 }
 
+/// What archive content was that was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpacked {
+    /// A tar, uncompressed or by gzip, bzip2, xz or Zstandard: what Docker unpacks, too.
+    Tar,
+    /// Any other.
+    Other,
+}
+
+/// What became of content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// What was odd about it.
+    pub(crate) warnings: Vec<String>,
+    /// What it was, if it was unpacked.
+    pub(crate) unpacked: Option<Unpacked>,
+}
+
 /// Where content goes and how.
 pub(crate) struct Job {
     /// An empty directory.
@@ -66,12 +85,12 @@ pub(crate) struct Job {
     pub(crate) limits: Limits,
 }
 
-/// Takes content to its end and places it in the job's directory. Returns warnings.
+/// Takes content to its end and places it in the job's directory.
 ///
 /// # Errors
 /// [`crate::Error::Archive`] for what is wrong with the content, [`crate::Error::Fs`] for the disk. Content that ends
 /// early because its transfer failed ends in an archive error; the transfer knows better.
-pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
+pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Outcome> {
     let mut source = Rewindable::new(source);
     let format = match &job.placing {
         Placing::Keep => Format::Other,
@@ -81,19 +100,31 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Vec<String>> {
     };
     if let Placing::Repack(repack) = &job.placing {
         repack::repack(source, format, repack, job)?;
-        return Ok(Vec::new());
+        return Ok(Outcome {
+            warnings: Vec::new(),
+            unpacked: None,
+        });
     }
-    match format {
+    let (warnings, unpacked) = match format {
         Format::Other => {
             save(&mut source, &job.directory.join(&job.file_name))?;
-            Ok(Vec::new())
+            (Vec::new(), None)
         }
-        Format::Tar(compression) => extract_tar(source, compression, job),
+        Format::Tar(compression) => {
+            let kind = match compression {
+                Compression::Lzma => Unpacked::Other,
+                _ => Unpacked::Tar,
+            };
+            (extract_tar(source, compression, job)?, Some(kind))
+        }
         Format::Zip => {
             let file = spool(&mut source, &job.directory)?;
-            zip::extract(&zip::Archive::open(file, &job.limits)?, job, cores())
+            let archive = zip::Archive::open(file, &job.limits)?;
+            let warnings = zip::extract(&archive, job, cores())?;
+            (warnings, Some(Unpacked::Other))
         }
-    }
+    };
+    Ok(Outcome { warnings, unpacked })
 }
 
 fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Result<Vec<String>> {

@@ -5,7 +5,7 @@ mod inputs;
 mod kind;
 mod store;
 
-pub(super) use image::{Image, ImageInspect, ImageVerb};
+pub(super) use image::{Compression, Image, ImageExport, ImageInspect, ImageVerb, Instructions};
 pub(super) use inputs::Inputs;
 pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};

@@ -47,6 +47,10 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
+    if matches!(args.command, Command::Image(_)) {
+        // Whoever makes an image: it is the same.
+        fs::set_umask(0o022.into());
+    }
     // The system tells the umask only by changing it, which must not happen beside other threads.
     fs::umask();
     ExitCode::from(execute(args.command, &Ui::new()))

@@ -37,12 +37,22 @@ impl Tunables {
 
     /// Returns what all fetches of a run share that began at `start` and works in `staging`.
     pub(super) fn context(self, client: Client, staging: Staging, start: Instant) -> Context {
+        self.context_in(client, Arc::new(staging), start)
+    }
+
+    /// The same for a staging area that others work in, too.
+    pub(super) fn context_in(
+        self,
+        client: Client,
+        staging: Arc<Staging>,
+        start: Instant,
+    ) -> Context {
         Context {
             client,
             retry: self.retry,
             placing_slots: placing_slots(),
             limits: self.limits,
-            staging: Arc::new(staging),
+            staging,
             start,
         }
     }

@@ -37,6 +37,7 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     for Staged {
         directory,
         warnings,
+        ..
     } in staged
     {
         for warning in warnings {

@@ -63,7 +63,7 @@ fn destination(typed: Option<PathBuf>) -> Result<PathBuf> {
     Ok(dest)
 }
 
-async fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
+pub(super) async fn entries(file: Option<&Path>, ui: &Ui) -> Result<Vec<Entry>> {
     let (json, from) = match file {
         None => {
             let json = settings::text("MOZ_FETCHES")?.ok_or_else(|| Error::Usage {
@@ -106,7 +106,7 @@ async fn read_standard_input() -> Result<String> {
 }
 
 /// Reads the keys of workers, as typed or, behind an `@`, one per line of a file.
-fn worker_keys(typed: &[String]) -> Result<Vec<WorkerKey>> {
+pub(super) fn worker_keys(typed: &[String]) -> Result<Vec<WorkerKey>> {
     let mut keys = Vec::new();
     for typed in typed {
         let text = match typed.strip_prefix('@') {
@@ -129,7 +129,11 @@ fn worker_keys(typed: &[String]) -> Result<Vec<WorkerKey>> {
     Ok(keys)
 }
 
-async fn origin(store: Option<PathBuf>, client: &Client, retry: &RetryPolicy) -> Result<Origin> {
+pub(super) async fn origin(
+    store: Option<PathBuf>,
+    client: &Client,
+    retry: &RetryPolicy,
+) -> Result<Origin> {
     if let Some(typed) = store {
         let location = Location::new(typed)?;
         let store = Store::open(&location, IfMissing::Refuse, client, retry).await?;
@@ -146,7 +150,11 @@ async fn origin(store: Option<PathBuf>, client: &Client, retry: &RetryPolicy) ->
 }
 
 /// Turns entries into what is to be fetched. Entries for the same artifact share one transfer if they expect the same.
-async fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
+pub(super) async fn items(
+    entries: &[Entry],
+    tasks: &Arc<Tasks>,
+    ui: &Arc<Ui>,
+) -> Result<Vec<Item>> {
     let sources = entries
         .iter()
         .map(|entry| tasks.source(&entry.task, &entry.artifact));

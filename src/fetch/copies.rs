@@ -43,19 +43,20 @@ impl Copies {
         staging: &Staging,
     ) -> Result<Vec<(usize, Staged)>> {
         let mut directories = vec![job.directory.clone()];
-        let made = archive::place(reader, job).and_then(|warnings| {
+        let made = archive::place(reader, job).and_then(|outcome| {
             for _ in 1..self.positions.len() {
                 let copy = staging.fresh()?;
                 directories.push(copy.clone());
                 fs::copy_tree(&job.directory, &copy)?;
             }
-            Ok(warnings)
+            Ok(outcome)
         });
         match made {
-            Ok(warnings) => {
+            Ok(outcome) => {
                 let staged = directories.into_iter().map(|directory| Staged {
                     directory,
-                    warnings: warnings.clone(),
+                    warnings: outcome.warnings.clone(),
+                    unpacked: outcome.unpacked,
                 });
                 Ok(self.positions.iter().copied().zip(staged).collect())
             }

@@ -199,9 +199,16 @@ pub(crate) fn has_prefix(name: &OsStr, prefix: &str) -> bool {
     name.as_bytes().starts_with(prefix.as_bytes())
 }
 
+static UMASK: OnceLock<Mode> = OnceLock::new();
+
+/// Sets the process's umask, for a run whose results must not depend on that of its user. Only before [`umask`] was asked for.
+pub(crate) fn set_umask(mask: Mode) {
+    rustix::process::umask(mask);
+    let _ = UMASK.set(mask);
+}
+
 /// Returns the process's umask. The system only tells it by setting it, so the first call belongs before any thread.
 pub(crate) fn umask() -> Mode {
-    static UMASK: OnceLock<Mode> = OnceLock::new();
     *UMASK.get_or_init(|| {
         let mask = rustix::process::umask(Mode::from(0o077));
         rustix::process::umask(mask);

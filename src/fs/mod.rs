@@ -23,7 +23,7 @@ mod write_behind;
 
 pub(crate) use child_files::{Content, NewFile};
 pub(crate) use copy::{Print, copy_tree, link_tree};
-pub(crate) use dir::{Dir, umask};
+pub(crate) use dir::{Dir, set_umask, umask};
 pub(crate) use files::{
     are_same, copy, files_below, hard_link, make_parent, remove_if_there, rename, seal, size_of,
     take,

@@ -91,6 +91,7 @@ impl Trees {
             Ok(Staged {
                 directory,
                 warnings: record.warnings,
+                unpacked: None,
             })
         })
         .await
@@ -107,6 +108,7 @@ fn place_known(place: &Path, staging: &Staging, may_link: bool) -> Result<Option
             return Ok(Some(Staged {
                 directory,
                 warnings,
+                unpacked: None,
             }));
         }
         fs::remove_tree(&directory)?;

@@ -78,6 +78,7 @@ pub(super) async fn archive(
     Ok(Staged {
         directory,
         warnings: Vec::new(),
+        unpacked: None,
     })
 }
 

@@ -26,6 +26,7 @@ mod github;
 mod hostile;
 mod hostile_zip;
 mod http2;
+mod images;
 mod kinds;
 mod launcher;
 mod limits;

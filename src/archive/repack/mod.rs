@@ -11,6 +11,8 @@
 mod from_tar;
 pub(super) mod from_tree;
 mod from_zip;
+mod gzip;
+pub(super) mod layer;
 mod member;
 mod naming;
 mod writer;

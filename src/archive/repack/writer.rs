@@ -1,4 +1,5 @@
-//! [`TarZst`]: a `.tar.zst` file under construction, the same bytes for the same members.
+//! [`TarWriter`]: a tar under construction, the same bytes for the same members; and [`TarZst`], one that is compressed
+//! into a file.
 
 use super::member::Member;
 use crate::{
@@ -14,7 +15,7 @@ use std::{
 use tar::{EntryType, Header};
 
 /// The Python tool's level, and that of the `zstd` program.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 
 /// What the size of a header is, and what content is padded to.
 const BLOCK: usize = 512;
@@ -26,8 +27,12 @@ const RECORD: usize = 20 * BLOCK;
 const READ: usize = 256 * 1024;
 
 /// A `.tar.zst` file under construction.
-pub(super) struct TarZst {
-    encoder: zstd::Encoder<'static, File>,
+pub(super) type TarZst = TarWriter<zstd::Encoder<'static, File>>;
+
+/// A tar under construction.
+pub(super) struct TarWriter<W> {
+    out: W,
+    /// What people call it.
     path: PathBuf,
     /// Where in a record the next byte goes.
     position: usize,
@@ -47,18 +52,31 @@ impl TarZst {
             encoder.include_checksum(true)?;
             Ok::<_, std::io::Error>(encoder)
         };
-        Ok(Self {
-            encoder: encoder().context("write", path)?,
+        Ok(Self::new(encoder().context("write", path)?, path))
+    }
+
+    /// Ends the file.
+    pub(super) fn finish(self) -> Result<()> {
+        self.out.finish().context("write", &self.path)?;
+        Ok(())
+    }
+}
+
+impl<W: Write> TarWriter<W> {
+    /// Begins a tar that is called `path`.
+    pub(super) fn new(out: W, path: &Path) -> Self {
+        Self {
+            out,
             path: path.to_owned(),
             position: 0,
             buffer: vec![0; READ],
-        })
+        }
     }
 
     /// Appends bytes of the tar as they are.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.position = (self.position + bytes.len()) % RECORD;
-        self.encoder.write_all(bytes).context("write", &self.path)
+        self.out.write_all(bytes).context("write", &self.path)
     }
 
     /// Appends a member with its content, which must be as long as the member says. It is read to its end, where
@@ -122,12 +140,6 @@ impl TarZst {
     pub(super) fn end_archive(&mut self) -> Result<()> {
         self.write(&[0; 2 * BLOCK])?;
         self.pad(RECORD)
-    }
-
-    /// Ends the file.
-    pub(super) fn finish(self) -> Result<()> {
-        self.encoder.finish().context("write", &self.path)?;
-        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! What can be typed for `image`.
 
-use clap::{Args as ClapArgs, Subcommand};
+use super::Tuning;
+use crate::oci::Platform;
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Make images whose layers are fetches, and look at them.
@@ -12,8 +14,121 @@ pub(in crate::cli) struct Image {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ImageVerb {
+    Export(Box<ImageExport>),
     Inspect(ImageInspect),
 }
+
+/// Make an image with one layer for each fetch, and a cache in it that builds use.
+///
+/// Fetches are listed as for `task-artifacts`. The same fetches give the same bytes on every machine. A build with
+/// `--cache-from` the image takes what its Dockerfile says by `ADD --checksum` from the layers, whether or not upstream has
+/// it any more.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXPORT_EXAMPLE)]
+pub(in crate::cli) struct ImageExport {
+    /// Where to put it: a directory that is an OCI image layout or becomes one, or a file `….tar`
+    #[arg(short, long, value_name = "DIR|FILE.tar")]
+    pub(in crate::cli) output: PathBuf,
+    /// The name of the image in the layout
+    #[arg(long, value_name = "TAG", default_value = "latest", value_parser = tag)]
+    pub(in crate::cli) tag: String,
+    /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) fetches: Option<PathBuf>,
+    /// Worker key that must have signed the chains of trust: ed25519, in base64 or hex, or @FILE (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) chain_of_trust_key: Vec<String>,
+    /// Read artifacts from a store, or from DIR/task/TASK/artifacts/NAME, and not from a queue
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) store: Option<PathBuf>,
+    /// The directory in the image that fetches go into
+    #[arg(long, value_name = "DIR", default_value = "/fetches")]
+    pub(in crate::cli) directory: String,
+    /// Image whose layers come first: an image layout. Builds that find the cache begin with `FROM` it
+    #[arg(long, value_name = "LAYOUT")]
+    pub(in crate::cli) base: Option<PathBuf>,
+    /// Which image of it, if there are several [default: latest]
+    #[arg(long, value_name = "TAG", requires = "base")]
+    pub(in crate::cli) base_tag: Option<String>,
+    /// What the image is for
+    #[arg(long, value_name = "OS/ARCHITECTURE[/VARIANT]", default_value = "linux/amd64", value_parser = platform)]
+    pub(in crate::cli) platform: Platform,
+    /// How layers are compressed
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Compression::Zstd)]
+    pub(in crate::cli) compression: Compression,
+    /// When the image says it was made
+    #[arg(long, value_name = "TIME", default_value = "1970-01-01T00:00:00Z", value_parser = time)]
+    pub(in crate::cli) created: String,
+    /// Leave the cache out of the image
+    #[arg(long)]
+    pub(in crate::cli) no_cache: bool,
+    /// Also write the cache alone, with its layers, into this image layout
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) cache_to: Option<PathBuf>,
+    /// Instructions that the cache is for: `ADD --link`, `ADD` without, or both, which takes more room
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Instructions::Both)]
+    pub(in crate::cli) instructions: Instructions,
+    /// Print the instructions that find the layers
+    #[arg(long)]
+    pub(in crate::cli) dockerfile: bool,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
+}
+
+/// How layers are compressed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum Compression {
+    Zstd,
+    Gzip,
+    None,
+}
+
+/// Instructions that a cache is for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(in crate::cli) enum Instructions {
+    Both,
+    Link,
+    Plain,
+}
+
+/// Parses a tag as registries take it.
+pub(in crate::cli) fn tag(text: &str) -> Result<String, String> {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins_well = !text.starts_with(['.', '-']) && !text.is_empty();
+    if begins_well && text.len() <= 128 && text.bytes().all(inside) {
+        return Ok(text.to_owned());
+    }
+    Err("expected up to 128 letters, digits, `_`, `.` and `-`, the last two not first".into())
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_name =
+        |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match &parts[..] {
+        [os, architecture, variant @ ..] if variant.len() < 2 && parts.iter().all(is_name) => {
+            Ok(Platform {
+                architecture: (*architecture).to_owned(),
+                os: (*os).to_owned(),
+                variant: variant.first().map(|variant| (*variant).to_owned()),
+                os_version: None,
+            })
+        }
+        _ => Err("expected a system and a processor, such as `linux/arm64`".into()),
+    }
+}
+
+fn time(text: &str) -> Result<String, String> {
+    match chrono::DateTime::parse_from_rfc3339(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a time such as 2027-01-31T00:00:00Z".into()),
+    }
+}
+
+const EXPORT_EXAMPLE: &str = "\
+Example:
+  fetch-content image export --fetches fetches.json --store store --output image --dockerfile
+";
 
 /// Which image of a layout.
 #[derive(Debug, ClapArgs)]

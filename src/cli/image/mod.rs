@@ -1,5 +1,6 @@
 //! `fetch-content image`: fetches as layers of images.
 
+mod export;
 mod inspect;
 
 use crate::{
@@ -10,8 +11,8 @@ use std::sync::Arc;
 
 /// Runs the subcommand.
 pub(super) async fn run(args: args::Image, ui: &Arc<Ui>) -> Result<()> {
-    let _ = ui;
     match args.verb {
+        ImageVerb::Export(args) => export::run(*args, ui).await,
         ImageVerb::Inspect(args) => inspect::run(args).await,
     }
 }

@@ -14,6 +14,7 @@ mod members;
 
 use super::{Descriptor, Digest, Index, Manifest, media_type};
 use crate::{
+    archive,
     error::{Error, Result},
     fs::{self, Context, Staging},
 };
@@ -309,7 +310,11 @@ impl Layout {
 
 /// Writing.
 impl Layout {
-    fn staging(&self) -> Result<&Arc<Staging>> {
+    /// Returns where work in progress lives, on the file system of the layout.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the layout was not opened to be written.
+    pub fn staging(&self) -> Result<&Arc<Staging>> {
         match &self.place {
             Place::Directory {
                 staging: Some(staging),
@@ -357,6 +362,41 @@ impl Layout {
         let descriptor = Descriptor::new(media_type, staged.digest, staged.size);
         self.adopt(&staged.path, &staged.digest)?;
         Ok(descriptor)
+    }
+
+    /// Copies a blob of another layout, verified.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Fs`].
+    pub fn copy_blob(&self, from: &Layout, descriptor: &Descriptor) -> Result<()> {
+        if self.holds(descriptor)? {
+            return Ok(());
+        }
+        let (mut blob, mut new) = (from.blob(descriptor)?, self.new_blob()?);
+        std::io::copy(&mut blob, &mut new)
+            .map_err(|err| blob::failure(err, &from.blob_path(&descriptor.digest)))?;
+        new.finish_as(descriptor)
+    }
+
+    /// Writes the layout to a new file, a tar: the same bytes for the same blobs.
+    ///
+    /// # Errors
+    /// [`Error::Fs`].
+    pub fn pack(&self, file: &Path) -> Result<()> {
+        let blobs = self.path.join(BLOBS);
+        let names = fs::list(&blobs)?.into_iter();
+        let names = names.map(|name| format!("{BLOBS}/{}", name.to_string_lossy()));
+        let names: Vec<String> = [INDEX.to_owned(), MARK.to_owned()]
+            .into_iter()
+            .chain(names)
+            .collect();
+        let paths: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
+        let files: Vec<(&str, &Path)> = names
+            .iter()
+            .zip(&paths)
+            .map(|(name, path)| (name.as_str(), path.as_path()))
+            .collect();
+        archive::pack_files(&files, fs::create_new(file)?, file)
     }
 
     /// Makes an entry of the index: in place of what had its tag, and at its end. All its blobs must be there.

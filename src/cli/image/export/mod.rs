@@ -1,0 +1,166 @@
+//! `fetch-content image export`: an image with one layer for each fetch.
+
+mod output;
+mod packer;
+
+use crate::{
+    cli::{args, settings, settings::Tunables, task_artifacts, ui::Ui},
+    error::{Error, Result},
+    oci::{
+        Layout,
+        cache::{self, Described},
+        image::{self, Base},
+        media_type::LayerFormat,
+    },
+    rel_path::RelPath,
+    stream::bridge::run_blocking,
+    task::{Entry, Tasks},
+};
+use output::Output;
+use packer::{Packed, Packer, Wanted};
+use std::{sync::Arc, time::Instant};
+
+/// Where instructions say that a file is from, if nobody knows. Only the last segment of the URL counts.
+const NOWHERE: &str = "https://upstream.invalid";
+
+/// Runs the verb. Nothing is published before everything is there.
+pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let directory = RelPath::parse(args.directory.trim_start_matches('/').as_bytes())
+        .map_err(|err| Error::usage(format!("--directory {err}")))?;
+    let entries = task_artifacts::entries(args.fetches.as_deref(), ui).await?;
+    let worker_keys = task_artifacts::worker_keys(&args.chain_of_trust_key)?;
+    let tunables = Tunables::new(&args.tuning)?;
+    let (client, transfers) = (tunables.client()?, tunables.transfers);
+    let base = base(&args).await?;
+    let origin = task_artifacts::origin(args.store.clone(), &client, &tunables.retry).await?;
+    let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
+    let items = task_artifacts::items(&entries, &tasks, ui).await?;
+    let wanted = wanted(&entries, &directory)?;
+
+    let path = args.output.clone();
+    let output = run_blocking(move || Output::open(&path)).await?;
+    let staging = Arc::clone(output.layout.staging()?);
+    let context = tunables.context_in(client, staging, start);
+    let layout = Arc::clone(&output.layout);
+    let packed = Packer::new(context, layout, format(args.compression))
+        .pack(items, wanted, transfers)
+        .await?;
+    let instructions: Vec<String> = packed.iter().map(Packed::instruction).collect();
+    let shown = args.dockerfile;
+    run_blocking(move || publish(&args, &output, base.as_ref(), &packed)).await?;
+    if shown {
+        for instruction in instructions {
+            Ui::data(&instruction)?;
+        }
+    }
+    ui.summary(start.elapsed());
+    Ok(())
+}
+
+/// Returns where entries go in the image, and where instructions say that they are from.
+fn wanted(entries: &[Entry], directory: &RelPath) -> Result<Vec<Wanted>> {
+    let root = settings::text("TASKCLUSTER_ROOT_URL")?;
+    let wanted = entries.iter().map(|entry| {
+        let name = entry.artifact.file_name();
+        let url = match &root {
+            Some(root) => format!(
+                "{}/api/queue/v1/task/{}/artifacts/{}",
+                root.trim_end_matches('/'),
+                entry.task,
+                entry.artifact
+            ),
+            None => format!("{NOWHERE}/{name}"),
+        };
+        let components = entry.dest.components();
+        Wanted {
+            name: name.to_owned(),
+            url,
+            directory: components.fold(directory.clone(), |way, part| way.join(part)),
+            extract: entry.extract,
+        }
+    });
+    Ok(wanted.collect())
+}
+
+fn format(compression: args::Compression) -> LayerFormat {
+    match compression {
+        args::Compression::Zstd => LayerFormat::Zstd,
+        args::Compression::Gzip => LayerFormat::Gzip,
+        args::Compression::None => LayerFormat::Tar,
+    }
+}
+
+async fn base(args: &args::ImageExport) -> Result<Option<(Layout, Base)>> {
+    let Some(path) = args.base.clone() else {
+        return Ok(None);
+    };
+    let (tag, platform) = (args.base_tag.clone(), args.platform.clone());
+    let read = move || {
+        let layout = Layout::open(&path)?;
+        let base = Base::read(&layout, tag.as_deref(), &platform)?;
+        Ok(Some((layout, base)))
+    };
+    run_blocking(read).await
+}
+
+/// Puts everything into the layout, the tag last.
+fn publish(
+    args: &args::ImageExport,
+    output: &Output,
+    base: Option<&(Layout, Base)>,
+    packed: &[Packed],
+) -> Result<()> {
+    let layout = &output.layout;
+    let scratch = Base::scratch(&args.platform);
+    let below = base.map_or(&scratch, |(_, base)| base);
+    let described = Described {
+        base: base.map(|(_, base)| base.described()),
+        fetches: packed
+            .iter()
+            .enumerate()
+            .map(|(number, packed)| packed.fetched(below.layers.len() + number))
+            .collect(),
+        created: Some(args.created.clone()),
+        instructions: match args.instructions {
+            args::Instructions::Both => cache::Instructions::Both,
+            args::Instructions::Link => cache::Instructions::Link,
+            args::Instructions::Plain => cache::Instructions::Plain,
+        },
+    };
+    let records = cache::records(&described);
+    if let Some((from, base)) = base {
+        for blob in &base.layers {
+            layout.copy_blob(from, blob)?;
+        }
+    }
+    let added: Vec<image::Added> = packed.iter().map(Packed::added).collect();
+    let inline = (!args.no_cache).then(|| cache::encode(&records));
+    let manifest = image::write(layout, below, &added, inline, &args.created)?;
+    if let Some(path) = &args.cache_to {
+        let cache = cache::export(&records, &layers(below, &added, &args.created))?;
+        output::cache(path, &args.tag, layout, &cache)?;
+    }
+    layout.tag(&args.tag, manifest)?;
+    output.publish()
+}
+
+/// Returns all layers of an image as a cache lists them.
+fn layers(base: &Base, added: &[image::Added], created: &str) -> Vec<cache::Blob> {
+    let below = base
+        .layers
+        .iter()
+        .cloned()
+        .zip(base.diff_ids.iter().copied());
+    let on_top = added
+        .iter()
+        .map(|added| (added.layer.descriptor(), added.layer.diff_id));
+    let layers = below
+        .chain(on_top)
+        .map(|(descriptor, diff_id)| cache::Blob {
+            descriptor,
+            diff_id,
+            created: created.to_owned(),
+        });
+    layers.collect()
+}
