@@ -10,13 +10,20 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-use tokio::{fs::File, io::AsyncReadExt};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt, AsyncSeekExt},
+};
 
-/// A regular file as it was when it was first looked at.
+/// A regular file, or a part of one, as it was when it was first looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     path: PathBuf,
     state: State,
+    /// Where in the file it begins, in bytes.
+    start: u64,
+    /// In bytes.
+    size: u64,
 }
 
 /// What changes when somebody writes to a file, or puts another one in its place.
@@ -51,10 +58,24 @@ impl Outgoing {
         if !found.is_file() {
             return Err(not_usable(path, "it is not a regular file"));
         }
+        let state = State::of(&found);
         Ok(Self {
             path: path.to_owned(),
-            state: State::of(&found),
+            start: 0,
+            size: state.size,
+            state,
         })
+    }
+
+    /// Returns a part of it: `length` bytes from `start` on, or what there is of them.
+    #[must_use]
+    pub fn part(&self, start: u64, length: u64) -> Self {
+        let start = start.min(self.size);
+        Self {
+            start: self.start + start,
+            size: length.min(self.size - start),
+            ..self.clone()
+        }
     }
 
     /// Returns where it is.
@@ -66,7 +87,7 @@ impl Outgoing {
     /// Returns its size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.state.size
+        self.size
     }
 
     /// Opens it, if it is still the same.
@@ -74,12 +95,16 @@ impl Outgoing {
     /// # Errors
     /// [`Error::Fs`].
     pub(crate) async fn open(&self) -> Result<Reading<'_>> {
-        let reading = Reading {
+        let mut reading = Reading {
             file: open_async(&self.path).await?,
             of: self,
-            left: self.state.size,
+            left: self.size,
         };
         reading.check().await?;
+        if self.start > 0 {
+            let begin = io::SeekFrom::Start(self.start);
+            reading.file.seek(begin).await.context("read", &self.path)?;
+        }
         Ok(reading)
     }
 }
@@ -202,6 +227,29 @@ mod tests {
             // Nor by another attempt.
             assert!(file.open().await.is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn parts_are_read_and_end_where_the_file_does() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("f");
+        fs::write(&path, "abcdefghij").unwrap();
+        let file = Outgoing::at(&path).unwrap();
+        for (start, length, content) in [
+            (0, 3, "abc"),
+            (2, 5, "cdefg"),
+            (7, 9, "hij"),
+            (10, 1, ""),
+            (11, 1, ""),
+        ] {
+            let part = file.part(start, length);
+            assert_eq!(part.size(), content.len() as u64);
+            assert_eq!(read(&part, 4, || ()).await.unwrap(), content.as_bytes());
+        }
+        let part = file.part(2, 6).part(1, 2);
+        assert_eq!(read(&part, 4, || ()).await.unwrap(), b"de");
+        let err = read(&file.part(0, 8), 4, || fs::write(&path, "x").unwrap()).await;
+        assert!(err.is_err());
     }
 
     #[test]

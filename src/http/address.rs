@@ -98,4 +98,10 @@ impl<'a> Answer<'a> {
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// Returns all values of a header that are text.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let values = self.headers.get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
+    }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 /// Redirects followed for one request, as the Python tool does.
-const MAX_REDIRECTS: usize = 10;
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// What a server may send of one answer before it is read, over HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
@@ -261,11 +261,12 @@ impl Client {
         Ok(Body::whole(url, address.clone(), response, &self.settings))
     }
 
-    /// Returns a request that sends something with PUT, over a connection for itself.
-    pub(super) fn put(&self, address: &Address) -> Result<RequestBuilder> {
-        let mut headers = headers(&Method::PUT, address)?;
+    /// Returns a request that sends something long, over a connection for itself.
+    pub(super) fn sending(&self, method: Method, address: &Address) -> Result<RequestBuilder> {
+        let mut headers = headers(&method, address)?;
         headers.remove(ACCEPT_ENCODING);
-        Ok(self.single.put(address.url.clone()).headers(headers))
+        let request = self.single.request(method, address.url.clone());
+        Ok(request.headers(headers))
     }
 
     /// Returns the client for requests that need no connection for themselves.
@@ -315,7 +316,12 @@ impl Client {
         })
     }
 
-    async fn detour(&self, here: &Address, response: &Response) -> Result<Option<Address>> {
+    /// Returns where to go instead of acting on an answer.
+    pub(super) async fn detour(
+        &self,
+        here: &Address,
+        response: &Response,
+    ) -> Result<Option<Address>> {
         let answer = Answer {
             status: response.status().as_u16(),
             headers: response.headers(),
@@ -326,7 +332,8 @@ impl Client {
         }
     }
 
-    async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response> {
+    /// Sends a request and waits for its answer to begin.
+    pub(super) async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Response> {
         let shown = SafeUrl::from(url);
         let after = self.settings.stall_timeout;
         match tokio::time::timeout(after, request.send()).await {
@@ -342,7 +349,7 @@ impl Client {
 }
 
 /// Returns what every request has, and what belongs to the address.
-fn headers(method: &Method, address: &Address) -> Result<HeaderMap> {
+pub(super) fn headers(method: &Method, address: &Address) -> Result<HeaderMap> {
     // Artifacts may be stored gzip-encoded and are then served so, whatever was asked for; asking for it keeps
     // storage front ends from decoding on the fly (taskcluster/taskgraph#992).
     let mut map = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
@@ -369,11 +376,11 @@ fn is_content(status: StatusCode, asked_for_part: bool) -> bool {
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn redirect_target(from: &Url, response: &Response) -> Result<Url> {
+pub(super) fn redirect_target(from: &Url, response: &Response) -> Result<Url> {
     let refused = |problem: String| Error::Redirect {
         url: SafeUrl::from(from),
         problem,
@@ -390,7 +397,7 @@ fn redirect_target(from: &Url, response: &Response) -> Result<Url> {
     Ok(target)
 }
 
-fn check_followable(from: &Url, target: &Url) -> Result<()> {
+pub(super) fn check_followable(from: &Url, target: &Url) -> Result<()> {
     match target.scheme() {
         "http" | "https" if target.has_host() => Ok(()),
         scheme => Err(Error::Redirect {

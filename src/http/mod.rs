@@ -4,6 +4,7 @@
 mod address;
 mod ahead;
 mod body;
+mod call;
 mod client;
 mod content_range;
 mod dns;
@@ -23,9 +24,11 @@ mod upload;
 
 pub use address::{Address, Answer, Authorize, Detour};
 pub use body::{Body, Head};
+pub use call::{Call, Content, Reply};
 pub use client::{Client, Settings, Source};
 pub use download::Download;
 pub use header::Header;
+pub use reqwest::Method;
 pub use retry::{Attempts, RetryPolicy};
 pub use upload::{Hashes, Sent};
 

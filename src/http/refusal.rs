@@ -48,24 +48,42 @@ async fn read_some(mut response: Response) -> Vec<u8> {
 }
 
 /// Returns what an error's body says to people: `message` and `reason` of the Taskcluster API's JSON (before its
-/// `---` separator), code and message of an S3 storage's XML, or the first line of other text that is not HTML.
+/// `---` separator), code and message of a registry's JSON or of an S3 storage's XML, or the first line of other text
+/// that is not HTML.
 fn human_text(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct ApiError {
         message: Option<String>,
         reason: Option<String>,
+        #[serde(default)]
+        errors: Vec<RegistryError>,
+    }
+    #[derive(serde::Deserialize)]
+    struct RegistryError {
+        code: Option<String>,
+        message: Option<String>,
     }
     let text = String::from_utf8_lossy(body);
     let text = match serde_json::from_slice::<ApiError>(body) {
-        Ok(ApiError { message, reason }) => {
+        Ok(ApiError {
+            message,
+            reason,
+            errors,
+        }) => {
             let message = message
                 .as_deref()
                 .map(|text| text.split("\n---").next().unwrap_or_default().trim());
-            [reason.as_deref(), message]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(": ")
+            let first = errors.first();
+            [
+                reason.as_deref(),
+                message,
+                first.and_then(|error| error.code.as_deref()),
+                first.and_then(|error| error.message.as_deref()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": ")
         }
         Err(_) if text.trim_start().starts_with('<') => storage_text(&text).unwrap_or_default(),
         Err(_) => text
@@ -144,6 +162,8 @@ mod tests {
             human_text(error).unwrap(),
             "file-missing-on-worker: no \\u{1b}[31mfile"
         );
+        let registry = br#"{"errors":[{"code":"DENIED","message":"not yours","detail":[1]},{}]}"#;
+        assert_eq!(human_text(registry).unwrap(), "DENIED: not yours");
         let storage = br#"<?xml version="1.0"?>
 <Error><Code>RequestTimeout</Code><Message>Idle connections will be closed.</Message><RequestId>7</RequestId></Error>"#;
         assert_eq!(

@@ -1,17 +1,22 @@
-//! Sending a file with PUT: piece by piece, hashed as it goes, and only to its end if it stays as it is.
+//! Sending a file: piece by piece, hashed as it goes, and only to its end if it stays as it is.
 
 use crate::{
     digest::{Sha256Digest, Sha512Digest},
     error::{Error, Result},
     fs::Outgoing,
-    http::{Address, Client, refusal::refusal, transport::transport_error},
+    http::{
+        Address, Client, Reply,
+        client::{MAX_REDIRECTS, check_followable},
+        refusal::refusal,
+        transport::transport_error,
+    },
     observe::{Event, Observer},
     safe_url::SafeUrl,
     size::ByteSize,
 };
 use bytes::Bytes;
 use futures::stream;
-use reqwest::{Response, header::CONTENT_LENGTH};
+use reqwest::{Method, Response, header::CONTENT_LENGTH};
 use sha2::{Digest, Sha256, Sha512};
 use std::{convert::Infallible, io, pin::pin, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
@@ -71,6 +76,21 @@ impl Hashes {
         }
     }
 
+    /// Takes bytes that begin at `offset`. Those that were taken before are left out, so that what is sent twice is
+    /// hashed once.
+    pub fn update_at(&mut self, offset: u64, bytes: &[u8]) {
+        let known = usize::try_from(self.bytes.saturating_sub(offset));
+        if let Some(new) = known.ok().and_then(|known| bytes.get(known..)) {
+            self.update(new);
+        }
+    }
+
+    /// Returns how many bytes were taken.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns what they are of.
     #[must_use]
     pub fn finish(self) -> Sent {
@@ -87,18 +107,83 @@ impl Client {
     /// Sends a file with PUT, with the headers of `address` and its length. Redirects are not followed.
     ///
     /// # Errors
+    /// As [`Client::send_file`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::send_file`].
+    pub async fn put_file(
+        &self,
+        address: &Address,
+        file: &Outgoing,
+        mut hashes: Hashes,
+        observer: &dyn Observer,
+    ) -> Result<Sent> {
+        observer.on_event(&Event::Started {
+            url: &SafeUrl::from(&address.url),
+            size: Some(file.size()),
+        });
+        let on_piece = |piece: &[u8]| {
+            hashes.update(piece);
+            observer.on_event(&Event::Received {
+                bytes: piece.len() as u64,
+            });
+        };
+        self.send_file(Method::PUT, address, file, on_piece).await?;
+        Ok(hashes.finish())
+    }
+
+    /// Sends a file (or a part of one), with the headers of `address` and its length. `on_piece` sees each piece as it
+    /// goes. Redirects are not followed; a detour is, and then the file is sent from its beginning once more.
+    ///
+    /// # Errors
     /// [`Error::Send`] and [`Error::Status`]; [`Error::Fs`] when the file cannot be read or changes meanwhile, and then
     /// the server has not got the last of it.
     ///
     /// # Cancel safety
     /// When dropped, the server has not got the last of the file, or is about to have all of it.
-    pub async fn put_file(
+    pub async fn send_file(
         &self,
+        method: Method,
         address: &Address,
         file: &Outgoing,
-        hashes: Hashes,
-        observer: &dyn Observer,
-    ) -> Result<Sent> {
+        mut on_piece: impl FnMut(&[u8]) + Send,
+    ) -> Result<Reply> {
+        let mut here = address.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let url = SafeUrl::from(&here.url);
+            let sending = self.send_once(method.clone(), &here, file, &mut on_piece);
+            let (all_sent, response) = sending.await?;
+            if let Some(next) = self.detour(&here, &response).await? {
+                check_followable(&here.url, &next.url)?;
+                here = next;
+                continue;
+            }
+            if !response.status().is_success() {
+                return Err(refusal(&here.url, response, here.handed_out).await);
+            }
+            if !all_sent {
+                return Err(Error::Send {
+                    url,
+                    transient: true,
+                    source: io::Error::other("the server is content with less than all of it"),
+                });
+            }
+            return Ok(Reply::without_body(here.url, &response));
+        }
+        Err(Error::Redirect {
+            url: SafeUrl::from(&address.url),
+            problem: format!("more than {MAX_REDIRECTS} times"),
+        })
+    }
+
+    /// Returns whether all of a file was sent when the answer came.
+    async fn send_once(
+        &self,
+        method: Method,
+        address: &Address,
+        file: &Outgoing,
+        on_piece: &mut (impl FnMut(&[u8]) + Send),
+    ) -> Result<(bool, Response)> {
         let url = SafeUrl::from(&address.url);
         let patience = self.settings().stall_timeout;
         let (pieces, mut taken) = mpsc::channel::<Bytes>(DEPTH);
@@ -107,74 +192,64 @@ impl Client {
             piece.map(|piece| piece.map(Ok::<_, Infallible>))
         });
         // A length in place of chunks: storages take nothing else.
-        let request = self.put(address)?.header(CONTENT_LENGTH, file.size());
+        let request = self
+            .sending(method, address)?
+            .header(CONTENT_LENGTH, file.size());
         let answer = request.body(reqwest::Body::wrap_stream(body)).send();
         let mut answer = pin!(answer);
-        observer.on_event(&Event::Started {
-            url: &url,
-            size: Some(file.size()),
-        });
         let feed = Feed {
             url: &url,
             pieces,
             patience,
-            observer,
+            on_piece,
         };
-        let (sent, response) = tokio::select! {
-            sent = feed.run(file, hashes) => {
+        let (all_sent, response) = tokio::select! {
+            sent = feed.run(file) => {
                 let sent = sent?;
                 let Ok(answer) = timeout(patience, &mut answer).await else {
-                    return Err(silent(&url, patience, "no answer", sent.bytes));
+                    return Err(silent(&url, patience, "no answer", sent));
                 };
-                (Some(sent), answer)
+                (true, answer)
             }
-            answer = &mut answer => (None, answer),
+            answer = &mut answer => (false, answer),
         };
-        let response: Response =
-            response.map_err(|err| transport_error(url.clone(), err).while_sending())?;
-        if !response.status().is_success() {
-            return Err(refusal(&address.url, response, address.handed_out).await);
-        }
-        sent.ok_or_else(|| Error::Send {
-            url,
-            transient: true,
-            source: io::Error::other("the server is content with less than all of it"),
-        })
+        let response = response.map_err(|err| transport_error(url, err).while_sending())?;
+        Ok((all_sent, response))
     }
 }
 
 /// Feeds a request with pieces.
-struct Feed<'a> {
+struct Feed<'a, P> {
     url: &'a SafeUrl,
     pieces: mpsc::Sender<Bytes>,
     patience: Duration,
-    observer: &'a dyn Observer,
+    on_piece: P,
 }
 
-impl Feed<'_> {
-    /// Reads the file to its end, which is the request's. A request that has ended takes nothing more: then this waits
-    /// for ever, since what became of the request is for the answer to tell.
-    async fn run(self, file: &Outgoing, mut hashes: Hashes) -> Result<Sent> {
+impl<P: FnMut(&[u8])> Feed<'_, P> {
+    /// Reads the file to its end, which is the request's, and returns how many bytes that were. A request that has
+    /// ended takes nothing more: then this waits for ever, since what became of the request is for the answer to tell.
+    async fn run(mut self, file: &Outgoing) -> Result<u64> {
         let mut reading = file.open().await?;
         let mut buffer = vec![0; PIECE];
+        let mut sent = 0;
         // There is nothing to wait for behind the last piece: its answer may be there at once.
         while !reading.is_over() {
             let length = reading.fill(&mut buffer).await?;
             let piece = &buffer[..length];
-            hashes.update(piece);
             let sending = self.pieces.send(Bytes::copy_from_slice(piece));
             match timeout(self.patience, sending).await {
-                Ok(Ok(())) => self.observer.on_event(&Event::Received {
-                    bytes: length as u64,
-                }),
+                Ok(Ok(())) => {
+                    sent += length as u64;
+                    (self.on_piece)(piece);
+                }
                 Ok(Err(_ended)) => std::future::pending().await,
                 Err(_elapsed) => {
-                    let sent = hashes.finish().bytes;
                     return Err(silent(self.url, self.patience, "nothing was taken", sent));
                 }
             }
         }
-        Ok(hashes.finish())
+        Ok(sent)
     }
 }
 
