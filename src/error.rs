@@ -285,6 +285,18 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// A registry did not do what it was asked for.
+    #[error("cannot {what}")]
+    Registry {
+        /// What that was, verb first.
+        what: String,
+        /// The registry.
+        host: String,
+        /// Whether it wanted credentials and there are none.
+        without_login: bool,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The time for all attempts together is over.
     #[error("not finished within the {total:?} allowed")]
     OutOfTime {
@@ -436,7 +448,9 @@ impl Error {
             | Self::AnnouncedSize { .. }
             | Self::Size { .. }
             | Self::Digest { .. } => Retry::Once,
-            Self::Fetch { source, .. } | Self::Deployment { source, .. } => source.retry(),
+            Self::Fetch { source, .. }
+            | Self::Deployment { source, .. }
+            | Self::Registry { source, .. } => source.retry(),
             Self::Git { retry, .. } => *retry,
             Self::Usage { .. }
             | Self::Http {
@@ -474,7 +488,8 @@ impl Error {
             Self::Store { absent, .. } => *absent,
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
-            | Self::Deployment { source, .. } => source.is_absence(),
+            | Self::Deployment { source, .. }
+            | Self::Registry { source, .. } => source.is_absence(),
             _ => false,
         }
     }
@@ -548,7 +563,8 @@ impl Error {
             Self::Fs { .. } | Self::Store { local: true, .. } => Kind::FileSystem,
             Self::Fetch { source, .. }
             | Self::GaveUp { source, .. }
-            | Self::Deployment { source, .. } => source.kind(),
+            | Self::Deployment { source, .. }
+            | Self::Registry { source, .. } => source.kind(),
             Self::Caches { purge: true, .. } => Kind::Purge,
             Self::Caches { purge: false, .. } => Kind::Configuration,
             Self::Cancelled => Kind::Interrupted,
@@ -573,6 +589,12 @@ impl Error {
                     None => source.hint(),
                 };
             }
+            Self::Registry {
+                host,
+                without_login,
+                source,
+                ..
+            } => return registry_hint(source, host, *without_login),
             Self::Status {
                 code, handed_out, ..
             } => return status_hint(*code, *handed_out).map(str::to_owned),
@@ -649,6 +671,29 @@ fn api_hint(status: u16) -> Option<&'static str> {
             "what has been created stays as it is: another storage, content type or earlier expiry is refused, and so \
              is anything new for a run that has ended"
         }
+        _ => return None,
+    })
+}
+
+/// Returns what can be done about a refusal of something that was asked of a registry.
+fn registry_hint(refusal: &Error, host: &str, without_login: bool) -> Option<String> {
+    let Some(status) = refusal.refused_by_api() else {
+        return refusal.hint();
+    };
+    Some(match status {
+        401 | 403 if without_login => format!(
+            "no credentials for {host} were found: `docker login {host}` or `podman login {host}` leaves some, in a file \
+             that DOCKER_CONFIG or REGISTRY_AUTH_FILE may name"
+        ),
+        401 | 403 => format!(
+            "the credentials for {host} are wrong or have expired, or do not allow this: renew them with `docker login \
+             {host}` or `podman login {host}`"
+        ),
+        404 => {
+            "check the name: the registry has no such image, or does not tell without credentials"
+                .into()
+        }
+        413 => "the registry, or a proxy before it, limits how much may be sent at once".into(),
         _ => return None,
     })
 }

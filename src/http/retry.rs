@@ -119,7 +119,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Takes notice that the failures so far did not keep something new from arriving.
-    pub(super) fn progress(&self) {
+    pub(crate) fn progress(&self) {
         let mut spent = self.spent();
         (spent.in_a_row, spent.since) = (0, None);
     }
@@ -143,7 +143,7 @@ impl<'a> Attempts<'a> {
     ///
     /// # Errors
     /// What to end with: `cause` after the only attempt, else [`Error::GaveUp`] around it.
-    pub(super) async fn again(&self, cause: Error) -> Result<()> {
+    pub(crate) async fn again(&self, cause: Error) -> Result<()> {
         let (failures, retry, lasted, last) = {
             let mut spent = self.spent();
             let lasted = spent.since.get_or_insert_with(Instant::now).elapsed();

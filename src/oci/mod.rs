@@ -1,6 +1,7 @@
 //! Fetches as layers of images: OCI image layouts, and the cache that BuildKit reads from them.
 //!
 //! - [`Layout`]: a directory (or a tar of one) with blobs, and an index of what is tagged.
+//! - [`registry`]: images elsewhere, and how they get here and there.
 //! - [`Digest`], [`Descriptor`], [`Manifest`], [`Index`], [`ImageConfig`], [`media_type`]: what is in the blobs.
 //!
 //! What is written is canonical: the same content gives the same bytes, and with them the same digest.
@@ -16,6 +17,7 @@ pub mod layer;
 mod layout;
 mod manifest;
 pub mod media_type;
+pub mod registry;
 
 pub use blobs::{Blobs, Tagged};
 pub use config::{HistoryEntry, ImageConfig};

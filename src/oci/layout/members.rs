@@ -3,7 +3,7 @@
 use crate::{
     archive::{self, Limits, Position},
     error::{Error, Result},
-    fs,
+    fs::{self, Outgoing},
     rel_path::RelPath,
 };
 use std::{
@@ -49,17 +49,27 @@ impl Members {
 
     /// Opens a file and returns its size in bytes.
     pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + Send>, u64)> {
-        let position = self.positions.get(name).ok_or_else(|| Error::Fs {
-            action: "open",
-            path: self.path.join(name),
-            source: io::ErrorKind::NotFound.into(),
-        })?;
+        let position = self.position(name)?;
         let part = Part {
             file: Arc::clone(&self.file),
             offset: position.offset,
             left: position.size,
         };
         Ok((Box::new(part), position.size))
+    }
+
+    /// Returns a file as something to be sent.
+    pub(super) fn outgoing(&self, name: &str) -> Result<Outgoing> {
+        let position = self.position(name)?;
+        Ok(Outgoing::at(&self.path)?.part(position.offset, position.size))
+    }
+
+    fn position(&self, name: &str) -> Result<&Position> {
+        self.positions.get(name).ok_or_else(|| Error::Fs {
+            action: "open",
+            path: self.path.join(name),
+            source: io::ErrorKind::NotFound.into(),
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Descriptor, Digest, Index, Manifest, media_type};
 use crate::{
     archive,
     error::{Error, Result},
-    fs::{self, Context, Staging},
+    fs::{self, Context, Outgoing, Staging},
 };
 pub use blob::{BlobReader, NewBlob, StagedBlob};
 use members::Members;
@@ -299,6 +299,23 @@ impl Layout {
                 err => Err(err),
             },
         }
+    }
+
+    /// Returns a blob as something to be sent, which is not read yet.
+    ///
+    /// # Errors
+    /// [`Error::Fs`], [`Error::Damaged`] if the size is wrong already.
+    pub(crate) fn outgoing(&self, descriptor: &Descriptor) -> Result<Outgoing> {
+        let name = blob_name(&descriptor.digest);
+        let file = match &self.place {
+            Place::Directory { .. } => Outgoing::at(&self.path.join(&name))?,
+            Place::Tar(members) => members.outgoing(&name)?,
+        };
+        if file.size() != descriptor.size {
+            let problem = format!("has {} bytes, expected {}", file.size(), descriptor.size);
+            return Err(self.damaged(&name, &problem));
+        }
+        Ok(file)
     }
 
     /// Returns where a blob is or would be, in a directory.

@@ -1,0 +1,28 @@
+//! Images at registries, by the distribution protocol of OCI and Docker.
+//!
+//! - [`Reference`]: what people call an image.
+//! - [`Repository`]: what can be asked of the registry that has it: manifests, blobs.
+//! - [`pull()`], [`push()`]: between a registry and a [`super::Layout`].
+//! - [`Logins`]: where credentials are.
+//!
+//! This is a client of our own, over [`crate::http`], and not `oci-client`: that one has its own connections, without our
+//! proxies, certificates and DNS; no retries, no `Retry-After`, and nothing is resumed, in either direction; a mount that
+//! a registry declines is an error to it, and it brings a library for signed tokens, which are none of a client's
+//! business. What is left of the protocol is what is here.
+
+mod challenge;
+mod gate;
+mod helper;
+mod login;
+mod pull;
+mod push;
+mod reference;
+mod repository;
+mod scope;
+mod upload;
+
+pub use login::Logins;
+pub use pull::{Platforms, Pull, Pulled, pull};
+pub use push::{Push, Pushed, push};
+pub use reference::{ParseReferenceError, Reference};
+pub use repository::{Connection, Repository};
