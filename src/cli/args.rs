@@ -5,7 +5,10 @@ mod inputs;
 mod kind;
 mod store;
 
-pub(super) use image::{Compression, Image, ImageExport, ImageInspect, ImageVerb, Instructions};
+pub(super) use image::{
+    Compression, Image, ImageExport, ImageInspect, ImagePull, ImagePush, ImageVerb, Instructions,
+    RegistryWay,
+};
 pub(super) use inputs::Inputs;
 pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};
@@ -275,6 +278,8 @@ Environment:
                                         credentials for the same without a proxy
   TASK_ID, RUN_ID                       the task and run that artifacts are created in
   XDG_CACHE_HOME, HOME                  where the store is unless --store says it
+  DOCKER_CONFIG, REGISTRY_AUTH_FILE     credentials for registries: Docker's directory, or a file
+  XDG_RUNTIME_DIR, XDG_CONFIG_HOME      where Podman's are, containers/auth.json
   AWS_…, GOOGLE_…, AZURE_…              credentials for stores in clouds, endpoints and regions
   SSL_CERT_FILE, SSL_CERT_DIR           certificates to trust in place of the system's
   http_proxy, https_proxy, no_proxy     HTTP proxies

@@ -16,6 +16,8 @@ pub(in crate::cli) struct Image {
 pub(in crate::cli) enum ImageVerb {
     Export(Box<ImageExport>),
     Inspect(ImageInspect),
+    Pull(Box<ImagePull>),
+    Push(Box<ImagePush>),
 }
 
 /// Make an image with one layer for each fetch, and a cache in it that builds use.
@@ -148,4 +150,56 @@ pub(in crate::cli) struct ImageInspect {
     /// Print an object
     #[arg(long)]
     pub(in crate::cli) json: bool,
+}
+
+/// Copy an image from a registry into a layout.
+///
+/// IMAGE is [REGISTRY/]REPOSITORY[:TAG][@DIGEST], as for Docker. Blobs that the layout has are not downloaded again. The
+/// digest of what was pulled is printed.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct ImagePull {
+    /// The image at a registry
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) reference: String,
+    /// An OCI image layout: a directory, which is made where it is missing
+    #[arg(short, long, value_name = "DIR")]
+    pub(in crate::cli) output: PathBuf,
+    /// What the image is called in the layout [default: its tag at the registry]
+    #[arg(long, value_name = "TAG")]
+    pub(in crate::cli) tag: Option<String>,
+    /// Which image, if there are several: OS/ARCHITECTURE[/VARIANT], or `all` [default: for this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(in crate::cli) platform: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) way: RegistryWay,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
+}
+
+/// Copy an image from a layout to a registry.
+///
+/// IMAGE is [REGISTRY/]REPOSITORY[:TAG], as for Docker. What the registry has is not sent again. The digest of what was
+/// pushed is printed.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct ImagePush {
+    #[command(flatten)]
+    pub(in crate::cli) place: ImagePlace,
+    /// What to call it at a registry
+    #[arg(value_name = "IMAGE")]
+    pub(in crate::cli) reference: String,
+    /// A repository of the same registry that may have some of the blobs already (repeatable)
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(in crate::cli) mount_from: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) way: RegistryWay,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
+}
+
+/// How to talk to a registry.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct RegistryWay {
+    /// Do without TLS; registries on this machine are asked so anyway
+    #[arg(long)]
+    pub(in crate::cli) plain_http: bool,
 }

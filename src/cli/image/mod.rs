@@ -2,6 +2,9 @@
 
 mod export;
 mod inspect;
+mod pull;
+mod push;
+mod registry;
 
 use crate::{
     cli::{args, args::ImageVerb, ui::Ui},
@@ -14,5 +17,7 @@ pub(super) async fn run(args: args::Image, ui: &Arc<Ui>) -> Result<()> {
     match args.verb {
         ImageVerb::Export(args) => export::run(*args, ui).await,
         ImageVerb::Inspect(args) => inspect::run(args).await,
+        ImageVerb::Pull(args) => pull::run(*args, ui).await,
+        ImageVerb::Push(args) => push::run(*args, ui).await,
     }
 }
