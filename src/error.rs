@@ -292,8 +292,8 @@ pub enum Error {
         what: String,
         /// The registry.
         host: String,
-        /// Whether it wanted credentials and there are none.
-        without_login: bool,
+        /// Whether it was asked without credentials.
+        anonymous: bool,
         /// Why.
         source: Box<Error>,
     },
@@ -591,10 +591,10 @@ impl Error {
             }
             Self::Registry {
                 host,
-                without_login,
+                anonymous,
                 source,
                 ..
-            } => return registry_hint(source, host, *without_login),
+            } => return registry_hint(source, host, *anonymous),
             Self::Status {
                 code, handed_out, ..
             } => return status_hint(*code, *handed_out).map(str::to_owned),
@@ -676,13 +676,13 @@ fn api_hint(status: u16) -> Option<&'static str> {
 }
 
 /// Returns what can be done about a refusal of something that was asked of a registry.
-fn registry_hint(refusal: &Error, host: &str, without_login: bool) -> Option<String> {
+fn registry_hint(refusal: &Error, host: &str, anonymous: bool) -> Option<String> {
     let Some(status) = refusal.refused_by_api() else {
         return refusal.hint();
     };
     Some(match status {
-        401 | 403 if without_login => format!(
-            "no credentials for {host} were found: `docker login {host}` or `podman login {host}` leaves some, in a file \
+        401 | 403 if anonymous => format!(
+            "{host} was asked without credentials: `docker login {host}` or `podman login {host}` leaves some, in a file \
              that DOCKER_CONFIG or REGISTRY_AUTH_FILE may name"
         ),
         401 | 403 => format!(

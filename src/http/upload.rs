@@ -122,8 +122,8 @@ impl Client {
             url: &SafeUrl::from(&address.url),
             size: Some(file.size()),
         });
-        let on_piece = |piece: &[u8]| {
-            hashes.update(piece);
+        let on_piece = |offset: u64, piece: &[u8]| {
+            hashes.update_at(offset, piece);
             observer.on_event(&Event::Received {
                 bytes: piece.len() as u64,
             });
@@ -133,7 +133,8 @@ impl Client {
     }
 
     /// Sends a file (or a part of one), with the headers of `address` and its length. `on_piece` sees each piece as it
-    /// goes. Redirects are not followed; a detour is, and then the file is sent from its beginning once more.
+    /// goes, with where in the file it begins. Redirects are not followed; a detour is, and then the file is sent from
+    /// its beginning once more.
     ///
     /// # Errors
     /// [`Error::Send`] and [`Error::Status`]; [`Error::Fs`] when the file cannot be read or changes meanwhile, and then
@@ -146,7 +147,7 @@ impl Client {
         method: Method,
         address: &Address,
         file: &Outgoing,
-        mut on_piece: impl FnMut(&[u8]) + Send,
+        mut on_piece: impl FnMut(u64, &[u8]) + Send,
     ) -> Result<Reply> {
         let mut here = address.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -182,7 +183,7 @@ impl Client {
         method: Method,
         address: &Address,
         file: &Outgoing,
-        on_piece: &mut (impl FnMut(&[u8]) + Send),
+        on_piece: &mut (impl FnMut(u64, &[u8]) + Send),
     ) -> Result<(bool, Response)> {
         let url = SafeUrl::from(&address.url);
         let patience = self.settings().stall_timeout;
@@ -226,7 +227,7 @@ struct Feed<'a, P> {
     on_piece: P,
 }
 
-impl<P: FnMut(&[u8])> Feed<'_, P> {
+impl<P: FnMut(u64, &[u8])> Feed<'_, P> {
     /// Reads the file to its end, which is the request's, and returns how many bytes that were. A request that has
     /// ended takes nothing more: then this waits for ever, since what became of the request is for the answer to tell.
     async fn run(mut self, file: &Outgoing) -> Result<u64> {
@@ -240,8 +241,8 @@ impl<P: FnMut(&[u8])> Feed<'_, P> {
             let sending = self.pieces.send(Bytes::copy_from_slice(piece));
             match timeout(self.patience, sending).await {
                 Ok(Ok(())) => {
+                    (self.on_piece)(sent, piece);
                     sent += length as u64;
-                    (self.on_piece)(piece);
                 }
                 Ok(Err(_ended)) => std::future::pending().await,
                 Err(_elapsed) => {

@@ -37,6 +37,8 @@ mod openpgp;
 mod private;
 mod python;
 mod readme;
+mod registries;
+mod registry_faults;
 mod resume;
 mod run_task;
 mod run_task_python;

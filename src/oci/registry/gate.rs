@@ -193,9 +193,9 @@ impl Gate {
         }
     }
 
-    /// Returns whether credentials were looked for, and there are none.
-    pub(super) fn has_no_login(&self) -> bool {
-        matches!(self.login.get(), Some(None))
+    /// Returns whether nothing was asked with credentials.
+    pub(super) fn is_anonymous(&self) -> bool {
+        !matches!(self.login.get(), Some(Some(_)))
     }
 }
 

@@ -238,7 +238,7 @@ impl Repository {
             err => Error::Registry {
                 what: format!("{verb} {}", self.reference),
                 host: self.reference.host.clone(),
-                without_login: self.gate.has_no_login(),
+                anonymous: self.gate.is_anonymous(),
                 source: Box::new(err),
             },
         }

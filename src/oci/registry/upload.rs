@@ -333,10 +333,8 @@ impl<'a> Upload<'a> {
         let repository = self.repository;
         let address = repository.address(location, headers).await?;
         let file = self.file.part(part.start, part.end - part.start);
-        let mut offset = part.start;
-        let on_piece = |piece: &[u8]| {
-            self.hashes().update_at(offset, piece);
-            offset += piece.len() as u64;
+        let on_piece = |offset: u64, piece: &[u8]| {
+            self.hashes().update_at(part.start + offset, piece);
             let bytes = piece.len() as u64;
             self.observer.on_event(&Event::Received { bytes });
         };

@@ -3,11 +3,13 @@
 
 pub(crate) mod acceptor;
 pub(crate) mod archives;
+pub(crate) mod docker_registry;
 pub(crate) mod ftp;
 pub(crate) mod git;
 pub(crate) mod gpg;
 pub(crate) mod hawk;
 pub(crate) mod hostile_zips;
+pub(crate) mod images;
 pub(crate) mod moto;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
@@ -16,6 +18,7 @@ pub(crate) mod plain_http;
 pub(crate) mod platform;
 pub(crate) mod proxy;
 pub(crate) mod raw_tar;
+pub(crate) mod registry;
 pub(crate) mod run_task;
 pub(crate) mod sandbox;
 pub(crate) mod server;

@@ -323,6 +323,7 @@ type Replier = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 struct State {
     routes: BTreeMap<String, Vec<Reply>>,
     repliers: BTreeMap<String, Replier>,
+    other: Option<Replier>,
     used: BTreeMap<String, usize>,
     seen: Vec<Seen>,
     served: BTreeSet<String>,
@@ -419,6 +420,12 @@ impl Server {
     ) {
         self.shared
             .update(|state| state.repliers.insert(path.to_owned(), Arc::new(reply)));
+    }
+
+    /// Answers everything that is not scripted otherwise as `reply` decides, which must not wait.
+    pub(crate) fn serve_rest_by(&self, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
+        self.shared
+            .update(|state| state.other = Some(Arc::new(reply)));
     }
 
     /// `http://127.0.0.1:PORT`, without a final slash.
@@ -575,6 +582,9 @@ fn next_reply(state: &mut State, seen: &Seen) -> Reply {
         bare
     };
     let Some(replies) = state.routes.get(key) else {
+        if let Some(reply) = &state.other {
+            return reply(seen);
+        }
         return Reply::api_error(404, "ResourceNotFound", "Artifact not found");
     };
     let used = state.used.entry(key.to_owned()).or_default();
