@@ -43,7 +43,7 @@ fn place(
         placing,
         limits: limits.clone(),
     };
-    archive::place(reader(content), &job)
+    archive::place(reader(content), &job).map(|outcome| outcome.warnings)
 }
 
 /// Tells what content is, as text.
