@@ -2,6 +2,7 @@
 //!
 //! - [`Reference`]: what people call an image.
 //! - [`Repository`]: what can be asked of the registry that has it: manifests, blobs.
+//! - [`Remote`]: an image that is read from there, blob by blob.
 //! - [`pull()`], [`push()`]: between a registry and a [`super::Layout`].
 //! - [`Logins`]: where credentials are.
 //!
@@ -17,6 +18,7 @@ mod login;
 mod pull;
 mod push;
 mod reference;
+mod remote;
 mod repository;
 mod scope;
 mod upload;
@@ -25,4 +27,5 @@ pub use login::Logins;
 pub use pull::{Platforms, Pull, Pulled, pull};
 pub use push::{Push, Pushed, push};
 pub use reference::{ParseReferenceError, Reference};
+pub use remote::Remote;
 pub use repository::{Connection, Repository};
