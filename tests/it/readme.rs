@@ -11,7 +11,9 @@ use serde_json::json;
 use crate::kinds::parameters;
 use crate::support::archives::unzst;
 use crate::support::git::{Upstream, have_git, serve_files};
+use crate::support::images::Image;
 use crate::support::platform::Platform;
+use crate::support::registry::Registry;
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact};
 use crate::support::server::{Reply, Server};
 use crate::support::serving::Serving;
@@ -136,6 +138,15 @@ fn members(tar: &[u8]) -> Vec<String> {
     members.collect()
 }
 
+/// Says that this is a task of a deployment, with a proxy.
+fn in_task<'a>(run: Invocation<'a>, deployment: &str) -> Invocation<'a> {
+    run.env("DEPLOYMENT", deployment)
+        .env("TASKCLUSTER_ROOT_URL", deployment)
+        .env("TASKCLUSTER_PROXY_URL", deployment)
+        .env("TASK_ID", TASK_A)
+        .env("RUN_ID", "0")
+}
+
 #[test]
 fn every_command_runs() {
     let (sandbox, server) = (clone(), Server::start());
@@ -159,6 +170,9 @@ fn every_command_runs() {
     if with_git {
         serve_repository(&server, &upstream);
     }
+    let registry = Registry::start();
+    let image = Image::of(&[b"layer".to_vec()]);
+    registry.hold("ci/inputs", "latest", &image);
     for command in commands {
         if !with_git && command.contains("git-checkout-archive") {
             continue;
@@ -174,15 +188,13 @@ fn every_command_runs() {
         };
         let run = shell(&sandbox, &command)
             .env("UPSTREAM", server.root())
-            .env("DEPLOYMENT", &deployment)
-            .env("TASKCLUSTER_ROOT_URL", &deployment)
-            .env("TASKCLUSTER_PROXY_URL", &deployment)
-            .env("TASK_ID", TASK_A)
-            .env("RUN_ID", "0");
-        let outcome = expect_success(run.run());
+            .env("REGISTRY", registry.server.address().to_string());
+        let outcome = expect_success(in_task(run, &deployment).run());
         outcome.expect_stderr(&[words_of(&command)]);
     }
     assert!(artifacts.iter().all(|name| platform.artifact(name).present));
+    registry.assert_holds("mine/inputs", "1", &image);
+    assert_eq!(registry.count("PUT", "/blobs/"), 0);
     let members = members(&unzst(&sandbox.read("artifacts/crc.tar.zst")));
     assert!(
         members.contains(&"third_party/crc/include/crc/crc32.h".to_owned()),

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::archives::noise;
 use crate::support::docker_registry::{DockerRegistry, Door, PASSWORD, TokenServer, USER};
 use crate::support::images::{INDEX, Image, MANIFEST, descriptor, digest, layout_of, put};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
 
 /// More than what is sent whole.
@@ -420,6 +420,58 @@ fn skopeo_understands_what_is_pushed_and_is_understood() {
     let again = push(&sandbox, sandbox.path("docker"), &registry.image("again")).run();
     assert_eq!(again.stdout, outcome.stdout, "{again:?}");
     skopeo(&[&docker("again"), &oci("from-docker")]);
+}
+
+#[test]
+fn an_exported_image_and_its_cache_are_pushed() {
+    let test = "an_exported_image_and_its_cache_are_pushed";
+    let Some(registry) = DockerRegistry::start(test, &Door::Password) else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    log_in(&sandbox, &registry.host(), PASSWORD);
+    sandbox.write(
+        &format!("store/task/{TASK_A}/artifacts/public/plain.txt"),
+        noise(5000, 10),
+    );
+    let fetches = json!([{"task": TASK_A, "artifact": "public/plain.txt"}]);
+    sandbox.write("fetches.json", fetches.to_string());
+    let export = |output: &str, cache: &str| {
+        let all = [
+            "image",
+            "export",
+            "--fetches",
+            "fetches.json",
+            "--store",
+            "store",
+        ];
+        let run = sandbox.binary().args(all).args(["--output", output]);
+        let run = run.args(["--cache-to", cache]);
+        anonymous(run, &sandbox).run()
+    };
+    export("image", "cache").expect_code(0);
+    let cache = registry.image("x/cache:1");
+    export("image.tar", &format!("docker://{cache}"))
+        .expect_code(0)
+        .expect_stderr(&[&format!("pushed {cache} in")]);
+    let digest_in = |layout: &str| {
+        let index = sandbox.read(&format!("{layout}/index.json"));
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        index["manifests"][0]["digest"].as_str().unwrap().to_owned()
+    };
+    let outcome = pull(&sandbox, &cache, "back").run();
+    assert_eq!(outcome.stdout.trim(), digest_in("cache"), "{outcome:?}");
+    let outcome = push(
+        &sandbox,
+        sandbox.path("image.tar"),
+        &registry.image("x/image"),
+    )
+    .run();
+    assert_eq!(outcome.stdout.trim(), digest_in("image"), "{outcome:?}");
+    export("bad", "docker://A/B/C")
+        .expect_code(2)
+        .expect_stderr(&["`A/B/C` is not the name of an image"]);
+    assert!(!sandbox.path("bad").exists());
 }
 
 #[test]

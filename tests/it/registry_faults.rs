@@ -1,11 +1,19 @@
 //! `image push` and `image pull` against a registry that misbehaves.
 
+use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use fetch_content::Limits;
+use fetch_content::fetch::{Context, placing_slots};
+use fetch_content::fs::Staging;
+use fetch_content::http::{Client, RetryPolicy, Settings};
+use fetch_content::oci::registry::{Connection, Logins, Remote, Repository};
+use fetch_content::oci::{Blobs, Manifest};
 use serde_json::json;
 
 use crate::support::archives::noise;
@@ -282,8 +290,8 @@ fn an_image_that_is_not_mounted_is_sent() {
 
 /// Lets everybody through who has one of the tokens that were given, of which each is good for so many requests.
 fn with_tokens(registry: &Registry, tokens: &Server, good_for: usize) {
-    let given = std::sync::Arc::new(AtomicUsize::new(0));
-    let (counter, used) = (std::sync::Arc::clone(&given), AtomicUsize::new(0));
+    let given = Arc::new(AtomicUsize::new(0));
+    let (counter, used) = (Arc::clone(&given), AtomicUsize::new(0));
     let realm = tokens.url("/token");
     registry.guard(move |seen: &Seen| {
         let last = given.load(Ordering::SeqCst);
@@ -636,4 +644,64 @@ fn mistakes_are_found_before_anybody_is_asked() {
     }
     assert!(registry.server.requests().is_empty());
     assert!(!sandbox.path("out").exists());
+}
+
+/// An image that the library reads, with all that belongs to a run.
+fn remote(sandbox: &Sandbox, name: &str) -> Remote {
+    let client = Client::new(Settings::default()).expect("a client");
+    let connection = Connection {
+        client: client.clone(),
+        retry: RetryPolicy {
+            attempts: 3,
+            base: Duration::from_millis(5),
+            ..RetryPolicy::default()
+        },
+        logins: Logins::default(),
+        plain_http: false,
+    };
+    let reference = name.parse().expect("a reference");
+    let repository = Repository::reading(&reference, &connection).expect("a repository");
+    let staging = Staging::inside(&sandbox.path("work")).expect("a staging area");
+    let context = Context {
+        client,
+        retry: connection.retry,
+        placing_slots: placing_slots(),
+        limits: Limits::default(),
+        staging: Arc::new(staging),
+        start: Instant::now(),
+    };
+    Remote::new(repository, Arc::new(context), Arc::new(()))
+}
+
+#[tokio::test]
+async fn an_image_is_read_from_where_it_is() {
+    let image = Image::of(&[noise(3_000_000, 9)]);
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.hold("a/b", "1", &image);
+    let cut = Reply::ranged(&image.layers[0], "x").cut_after(1_000_000);
+    registry.script("GET", &digest(&image.layers[0]), [Fault::Reply(cut)]);
+    let remote = remote(&sandbox, &registry.image("a/b:1"));
+    let top = remote.top().await.expect("a manifest");
+    assert_eq!(top.digest.to_string(), image.digest());
+    let manifest = remote.read(&top, 4096).await.expect("the manifest");
+    assert_eq!(manifest, image.manifest);
+    let manifest: Manifest = serde_json::from_slice(&manifest).expect("a manifest");
+    let config = remote.read(&manifest.config, 4096).await;
+    assert_eq!(config.expect("the configuration"), image.config);
+    let err = remote.read(&manifest.config, 10).await.unwrap_err();
+    assert!(err.to_string().contains("may have 10 at most"), "{err}");
+    let mut layer = remote.open(&manifest.layers[0]).await.expect("the layer");
+    let mut content = Vec::new();
+    layer.read_to_end(&mut content).expect("read the layer");
+    assert!(content == image.layers[0]);
+    // The manifest came once, and nothing is left of the blobs.
+    assert_eq!(registry.count("GET", "/manifests/"), 1);
+    let files = sandbox.tree();
+    let left = files
+        .paths()
+        .into_iter()
+        .find(|path| path.contains(&*manifest.config.digest.hex()));
+    assert_eq!(left, None);
+    drop((layer, remote));
+    assert!(!sandbox.path("work").exists());
 }

@@ -64,15 +64,17 @@ pub(in crate::cli) struct ImageExport {
     /// Leave the cache out of the image
     #[arg(long)]
     pub(in crate::cli) no_cache: bool,
-    /// Also write the cache alone, with its layers, into this image layout
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) cache_to: Option<PathBuf>,
+    /// Also write the cache alone, with its layers, into this image layout, or to a registry
+    #[arg(long, value_name = "DIR|docker://IMAGE")]
+    pub(in crate::cli) cache_to: Option<String>,
     /// Instructions that the cache is for: `ADD --link`, `ADD` without, or both, which takes more room
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = Instructions::Both)]
     pub(in crate::cli) instructions: Instructions,
     /// Print the instructions that find the layers
     #[arg(long)]
     pub(in crate::cli) dockerfile: bool,
+    #[command(flatten)]
+    pub(in crate::cli) way: RegistryWay,
     #[command(flatten)]
     pub(in crate::cli) tuning: Tuning,
 }
@@ -165,7 +167,7 @@ pub(in crate::cli) struct ImagePull {
     #[arg(short, long, value_name = "DIR")]
     pub(in crate::cli) output: PathBuf,
     /// What the image is called in the layout [default: its tag at the registry]
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = tag)]
     pub(in crate::cli) tag: Option<String>,
     /// Which image, if there are several: OS/ARCHITECTURE[/VARIANT], or `all` [default: for this machine]
     #[arg(long, value_name = "PLATFORM")]

@@ -4,7 +4,6 @@ use super::registry::{connection, reference, short};
 use crate::{
     cli::{args, settings::Tunables, ui::Ui},
     error::{Error, Result},
-    fetch::{Context, placing_slots},
     oci::{
         Layout,
         registry::{Pull, Repository, pull},
@@ -26,20 +25,14 @@ pub(super) async fn run(args: args::ImagePull, ui: &Arc<Ui>) -> Result<()> {
     let output = args.output;
     let layout = run_blocking(move || Layout::create(&output)).await?;
     let staging = Arc::clone(layout.staging()?);
+    let transfers = tunables.transfers;
     let job = Pull {
         repository,
         layout: Arc::new(layout),
         tag: args.tag.unwrap_or_else(|| reference.tag_or_latest().into()),
         platforms: platforms.unwrap_or_default(),
-        transfers: tunables.transfers,
-        context: Arc::new(Context {
-            client,
-            retry: tunables.retry,
-            placing_slots: placing_slots(),
-            limits: tunables.limits,
-            staging,
-            start,
-        }),
+        transfers,
+        context: Arc::new(tunables.context_in(client, staging, start)),
     };
     let pulled = pull(&job, |digest| ui.watch(&short(digest))).await?;
     ui.summary(start.elapsed());

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     oci::{
         Layout,
-        registry::{Push, Reference, Repository, push},
+        registry::{self, Push, Reference, Repository},
     },
     size::ByteSize,
     stream::bridge::run_blocking,
@@ -15,7 +15,6 @@ use std::{sync::Arc, time::Instant};
 
 /// Runs the verb. Everything that can be wrong with its input is found before the first request.
 pub(super) async fn run(args: args::ImagePush, ui: &Arc<Ui>) -> Result<()> {
-    let start = Instant::now();
     let reference = reference(&args.reference)?;
     for from in &args.mount_from {
         let beside = format!("{}/{from}", reference.host).parse::<Reference>();
@@ -51,14 +50,22 @@ pub(super) async fn run(args: args::ImagePush, ui: &Arc<Ui>) -> Result<()> {
         mount_from: args.mount_from,
         transfers: tunables.transfers,
     };
-    let pushed = push(&job, |digest| ui.listen(&short(digest))).await?;
+    push(&job, ui).await?;
+    Ui::data(&digest.to_string())
+}
+
+/// Pushes, and says what was done.
+pub(super) async fn push(job: &Push, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let pushed = registry::push(job, |digest| ui.listen(&short(digest))).await?;
     let (elapsed, bytes) = (start.elapsed(), ByteSize(pushed.bytes));
     ui.line(&format!(
-        "pushed {reference} in {:.2} s: {} blobs sent ({bytes}), {} mounted, {} were there",
+        "pushed {} in {:.2} s: {} blobs sent ({bytes}), {} mounted, {} were there",
+        job.repository.reference(),
         elapsed.as_secs_f64(),
         pushed.sent,
         pushed.mounted,
         pushed.present
     ));
-    Ui::data(&digest.to_string())
+    Ok(())
 }

@@ -4,7 +4,9 @@ mod output;
 mod packer;
 
 use crate::{
-    cli::{args, settings, settings::Tunables, task_artifacts, ui::Ui},
+    cli::{
+        args, image::registry::connection, settings, settings::Tunables, task_artifacts, ui::Ui,
+    },
     error::{Error, Result},
     oci::{
         Layout,
@@ -16,7 +18,7 @@ use crate::{
     stream::bridge::run_blocking,
     task::{Entry, Tasks},
 };
-use output::Output;
+use output::{CacheOutput, Output, WrittenCache};
 use packer::{Packed, Packer, Wanted};
 use std::{sync::Arc, time::Instant};
 
@@ -32,6 +34,10 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
     let worker_keys = task_artifacts::worker_keys(&args.chain_of_trust_key)?;
     let tunables = Tunables::new(&args.tuning)?;
     let (client, transfers) = (tunables.client()?, tunables.transfers);
+    let connection = connection(&args.way, &client, &tunables);
+    let cache_to = args.cache_to.as_deref();
+    let cache_to = cache_to.map(|typed| CacheOutput::of(typed, &connection));
+    let cache_to = cache_to.transpose()?;
     let base = base(&args).await?;
     let origin = task_artifacts::origin(args.store.clone(), &client, &tunables.retry).await?;
     let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
@@ -48,7 +54,15 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
         .await?;
     let instructions: Vec<String> = packed.iter().map(Packed::instruction).collect();
     let shown = args.dockerfile;
-    run_blocking(move || publish(&args, &output, base.as_ref(), &packed)).await?;
+    let publishing = run_blocking(move || {
+        let written = publish(&args, &output, base.as_ref(), &packed, cache_to.as_ref())?;
+        // A cache for a registry lives as long as the output.
+        Ok((output, cache_to.zip(written)))
+    });
+    let (_output, cache) = publishing.await?;
+    if let Some((cache_to, written)) = cache {
+        cache_to.push(written, transfers, ui).await?;
+    }
     if shown {
         for instruction in instructions {
             Ui::data(&instruction)?;
@@ -110,7 +124,8 @@ fn publish(
     output: &Output,
     base: Option<&(Layout, Base)>,
     packed: &[Packed],
-) -> Result<()> {
+    cache_to: Option<&CacheOutput>,
+) -> Result<Option<WrittenCache>> {
     let layout = &output.layout;
     let scratch = Base::scratch(&args.platform);
     let below = base.map_or(&scratch, |(_, base)| base);
@@ -137,12 +152,16 @@ fn publish(
     let added: Vec<image::Added> = packed.iter().map(Packed::added).collect();
     let inline = (!args.no_cache).then(|| cache::encode(&records));
     let manifest = image::write(layout, below, &added, inline, &args.created)?;
-    if let Some(path) = &args.cache_to {
-        let cache = cache::export(&records, &layers(below, &added, &args.created))?;
-        output::cache(path, &args.tag, layout, &cache)?;
-    }
+    let written = match cache_to {
+        Some(cache_to) => {
+            let cache = cache::export(&records, &layers(below, &added, &args.created))?;
+            Some(cache_to.write(&args.tag, layout, &cache)?)
+        }
+        None => None,
+    };
     layout.tag(&args.tag, manifest)?;
-    output.publish()
+    output.publish()?;
+    Ok(written)
 }
 
 /// Returns all layers of an image as a cache lists them.
