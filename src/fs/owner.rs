@@ -39,6 +39,12 @@ impl Owner {
         fs::fchown(file, uid, gid)
     }
 
+    /// Gives a directory away, but nothing in it.
+    pub(crate) fn give(self, dir: &Dir) -> Result<()> {
+        self.give_file(dir)
+            .context("change the owner of", dir.path())
+    }
+
     /// Gives a directory away, but nothing in it, and lets its owner do everything in it.
     pub(crate) fn give_directory(self, dir: &Dir) -> Result<()> {
         self.give_open_directory(dir)

@@ -38,16 +38,19 @@ pub struct Ended {
 /// Runs a command to its end, and hands out what it and its children write to standard output and standard error, in
 /// the order in which they write it.
 ///
-/// Signals that ask to end are passed on to the command, which decides. The process with the id 1 inherits the children
-/// of others and waits for them here.
+/// Signals that ask to end are passed on to the command, which decides, also those that `signals` has taken before. The
+/// process with the id 1 inherits the children of others and waits for them here.
 ///
 /// # Errors
 /// What the system says when the command cannot be started.
 ///
 /// # Cancel safety
 /// When dropped, the command goes on.
-pub async fn run(mut command: Command, sink: &mut dyn FnMut(&[u8])) -> io::Result<Ended> {
-    let mut signals = Signals::take_over()?;
+pub async fn run(
+    mut command: Command,
+    signals: &mut Signals,
+    sink: &mut dyn FnMut(&[u8]),
+) -> io::Result<Ended> {
     let (reader, writer) = io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let child = Pid::from_child(&command.spawn()?);
@@ -126,13 +129,17 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// The signals that arrive here instead of ending the process.
-struct Signals {
+pub struct Signals {
     children: unix::Signal,
     passed_on: Vec<(unix::Signal, Signal)>,
 }
 
 impl Signals {
-    fn take_over() -> io::Result<Self> {
+    /// Takes them over, in an async runtime. From then on none is lost.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take_over() -> io::Result<Self> {
         let passed_on = PASSED_ON.map(|signal| {
             let kind = SignalKind::from_raw(signal.as_raw());
             Ok((unix::signal(kind)?, signal))

@@ -1,6 +1,5 @@
 //! The environment of a task: what run-task takes out of it, what it changes, and what it must not ignore.
 
-use serde_json::{Map, Value};
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -32,7 +31,7 @@ const PATHS: [&str; 10] = [
 ];
 
 /// Python scripts that would run inside of the Python run-task.
-const HOOKS: [&str; 2] = ["RUN_TASK_STARTUP_HOOK", "RUN_TASK_PRE_COMMAND_HOOK"];
+pub(super) const HOOKS: [&str; 2] = ["RUN_TASK_STARTUP_HOOK", "RUN_TASK_PRE_COMMAND_HOOK"];
 
 /// Returns the paths of a variable that joins them by `;`. One that is not set, or empty, has none.
 #[must_use]
@@ -50,60 +49,46 @@ fn split(joined: &OsStr) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The prefixes of the variables about repositories.
-#[derive(Debug)]
-pub struct Repositories(Vec<String>);
+/// Returns the value of a variable that is set and not empty.
+///
+/// # Errors
+/// That it is no text.
+pub fn text(variable: &str) -> Result<Option<String>, String> {
+    let Some(value) = set(variable) else {
+        return Ok(None);
+    };
+    let text = value.into_string();
+    text.map(Some)
+        .map_err(|value| format!("error: {variable} is not valid UTF-8: {}", value.display()))
+}
 
-impl Repositories {
-    /// Reads `REPOSITORIES`, a JSON object from prefixes to names.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn from_environment() -> Result<Self, String> {
-        let text = env::var_os("REPOSITORIES").filter(|text| !text.is_empty());
-        Self::parse(text.as_deref())
-    }
+/// Returns those of some variables that are set and not empty.
+pub fn set_among(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+    let set = variables
+        .into_iter()
+        .filter(|variable| set(variable).is_some());
+    set.collect()
+}
 
-    fn parse(text: Option<&OsStr>) -> Result<Self, String> {
-        let Some(text) = text else {
-            return Ok(Self(vec!["VCS".to_owned()]));
-        };
-        let map: Map<String, Value> = serde_json::from_slice(text.as_bytes())
-            .map_err(|err| format!("error: REPOSITORIES is not a JSON object: {err}"))?;
-        let prefixes = map.keys().map(|prefix| prefix.to_uppercase());
-        Ok(Self(prefixes.collect()))
-    }
+fn set(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
 
-    /// Returns the variables that ask for what only the Python run-task can do.
-    #[must_use]
-    pub fn needing_python(&self) -> Vec<String> {
-        let requirements = self
-            .0
-            .iter()
-            .map(|prefix| format!("{prefix}_PIP_REQUIREMENTS"));
-        let hooks = HOOKS.into_iter().map(str::to_owned);
-        hooks
-            .chain(requirements)
-            .filter(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
-            .collect()
-    }
-
-    /// Returns the variables with paths that are set, and those paths as absolute ones.
-    #[must_use]
-    pub fn absolute_paths(&self, working_directory: &Path) -> Vec<(String, OsString)> {
-        let checkouts = self.0.iter().map(|prefix| format!("{prefix}_PATH"));
-        let variables = PATHS.into_iter().map(str::to_owned).chain(checkouts);
-        let set = variables.filter_map(|variable| {
-            let path = env::var_os(&variable)?;
-            let path = absolute(working_directory, Path::new(&path));
-            Some((variable, path.into_os_string()))
-        });
-        set.collect()
-    }
+/// Returns the variables with paths that are set, those of these repositories among them, and the paths as absolute ones.
+#[must_use]
+pub fn absolute_paths(prefixes: &[String], working_directory: &Path) -> Vec<(String, OsString)> {
+    let checkouts = prefixes.iter().map(|prefix| format!("{prefix}_PATH"));
+    let variables = PATHS.into_iter().map(str::to_owned).chain(checkouts);
+    let set = variables.filter_map(|variable| {
+        let path = env::var_os(&variable)?;
+        let path = absolute(working_directory, Path::new(&path));
+        Some((variable, path.into_os_string()))
+    });
+    set.collect()
 }
 
 /// Makes a path absolute, without looking at the disk: `..` undoes the component before it, even if that is a link.
-fn absolute(base: &Path, path: &Path) -> PathBuf {
+pub(super) fn absolute(base: &Path, path: &Path) -> PathBuf {
     let mut absolute = PathBuf::new();
     for component in base.join(path).components() {
         match component {
@@ -169,7 +154,7 @@ fn escape(kind: char, code: u32, digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Repositories, absolute, shown, split};
+    use super::{absolute, shown, split};
     use std::{
         ffi::{OsStr, OsString},
         os::unix::ffi::OsStringExt,
@@ -195,19 +180,6 @@ mod tests {
             let made = absolute(Path::new("/w"), Path::new(path));
             assert_eq!(made.to_str(), Some(expected), "{path:?}");
         }
-    }
-
-    #[test]
-    fn prefixes_of_repositories_are_upper_case() {
-        let prefixes = |text| Repositories::parse(text).map(|repositories| repositories.0);
-        assert_eq!(prefixes(None).unwrap(), ["VCS"]);
-        let text = OsStr::new(r#"{"comm": "Thunderbird", "gecko": "Firefox"}"#);
-        assert_eq!(prefixes(Some(text)).unwrap(), ["COMM", "GECKO"]);
-        let problem = prefixes(Some(OsStr::new("[]"))).unwrap_err();
-        assert!(
-            problem.starts_with("error: REPOSITORIES is not"),
-            "{problem}"
-        );
     }
 
     #[test]

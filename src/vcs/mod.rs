@@ -5,9 +5,10 @@
 //! all others: git fetch (the commit alone, else all) ─▶ checkout, submodules ─▶ [.git made plain] ─▶ archive::pack
 //! ```
 //!
-//! Everything happens in staging, and the result is a file there, as that of [`crate::fetch`] is. The only room that
-//! knows the `git` program.
+//! Everything happens in staging, and the result is a file there, as that of [`crate::fetch`] is. A [`WorkingCopy`] is a
+//! checkout that stays where it is made, as those of `run-task` do. The only room that knows the `git` program.
 
+mod calls;
 mod checkout;
 mod dot_git;
 mod failure;
@@ -16,17 +17,24 @@ mod program;
 mod repository;
 mod ssh;
 mod wanted;
+mod working_copy;
 
 use crate::{
     error::Result,
     fetch::{Context, Staged},
     fs,
-    http::Address,
+    http::{Address, Attempts, Client, RetryPolicy},
     observe::{Event, Observer},
     stream::bridge::run_blocking,
 };
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 use wanted::Wanted;
+
+pub use calls::{Console, Means, Ran};
+pub use working_copy::WorkingCopy;
 
 /// A checkout to be made an archive.
 pub struct Request {
@@ -77,4 +85,18 @@ pub async fn fetch(
     let staged = made?;
     removed?;
     Ok(staged)
+}
+
+/// Gets an ssh key, puts what ssh needs into the private directory `home`, and returns the command for git.
+///
+/// # Errors
+/// As for any download, and [`crate::Error::Usage`] when there is no key in the secret.
+pub async fn ssh_command(
+    key: &Address,
+    home: &Path,
+    (client, retry): (&Client, &RetryPolicy),
+    observer: &dyn Observer,
+) -> Result<Option<String>> {
+    let attempts = Attempts::new(retry, observer);
+    ssh::prepare(Some(key), None, home, (client, &attempts)).await
 }

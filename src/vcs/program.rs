@@ -354,15 +354,20 @@ impl Family {
         if matches!(*state, State::Cancelled) {
             return Err(Error::Cancelled);
         }
-        let child = command.spawn().map_err(|err| match err.kind() {
-            ErrorKind::NotFound => Error::Usage {
-                what: "the program `git` cannot be found".into(),
-                hint: Some("install git, or add its directory to PATH".into()),
-            },
-            _ => broken(err),
-        })?;
+        let child = command.spawn().map_err(not_started)?;
         *state = State::Runs(Pid::from_child(&child));
         Ok(child)
+    }
+}
+
+/// Makes the error for a program that did not start.
+pub(super) fn not_started(err: io::Error) -> Error {
+    match err.kind() {
+        ErrorKind::NotFound => Error::Usage {
+            what: "the program `git` cannot be found".into(),
+            hint: Some("install git, or add its directory to PATH".into()),
+        },
+        _ => broken(err),
     }
 }
 

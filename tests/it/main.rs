@@ -41,6 +41,7 @@ mod registries;
 mod registry_faults;
 mod resume;
 mod run_task;
+mod run_task_git;
 mod run_task_python;
 mod serve;
 mod signatures;

@@ -1,6 +1,7 @@
 //! What can be typed after `run-task`.
 
-use clap::Parser;
+use crate::run_task::repositories::{Options, Repository};
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, value_parser};
 use std::{
     ffi::{OsStr, OsString},
     path::PathBuf,
@@ -37,18 +38,75 @@ Environment:
   TASKCLUSTER_VOLUMES           directories that are volumes, joined by `;`
   TASK_ID                       who used a cache, for its log
   MOZ_FETCHES, MOZ_FETCHES_DIR  fetched as by `fetch-content task-artifacts`, whose other variables apply
-  REPOSITORIES                  JSON object whose keys are the prefixes of `<PREFIX>_PATH` [{\"vcs\": \"repository\"}]
+  REPOSITORIES                  JSON object from prefixes to names of repositories [{\"vcs\": \"repository\"}]
+  <PREFIX>_…                    where a checkout comes from: REPOSITORY_TYPE (git), BASE_REPOSITORY, BASE_REV,
+                                HEAD_REPOSITORY, HEAD_REF, HEAD_REV, SSH_SECRET_NAME; PATH becomes absolute
 
 Exit codes:
-  72 a cache has to be purged, 1 the task is set up wrongly, 2 usage; 3 to 6, 130 and 143 fetches, as fetch-content;
+  72 a cache has to be purged, 1 the task is set up wrongly, 2 usage; 3 to 6, 130 and 143 fetches, as fetch-content; of
+  checkouts git's own (128 most often);
   otherwise that of the command: 128+N if signal N ended it, 127 if there is none, 126 if it cannot be run";
+
+/// What an option about a repository tells.
+const CHECKOUT: &str = "checkout";
+const SHALLOW: &str = "shallow-clone";
+const SPARSE: &str = "sparse-profile";
+
+impl Args {
+    /// Parses what was typed, with options for each repository.
+    pub(super) fn parse_for(
+        repositories: Vec<Repository>,
+        typed: impl IntoIterator<Item = OsString>,
+    ) -> Result<(Self, Vec<(Repository, Options)>), clap::Error> {
+        let options = repositories.iter().flat_map(options_of);
+        let matches = Self::command().args(options).try_get_matches_from(typed)?;
+        let args = Self::from_arg_matches(&matches)?;
+        let wanted = repositories.into_iter().map(|repository| {
+            let options = typed_for(&repository, &matches);
+            (repository, options)
+        });
+        Ok((args, wanted.collect()))
+    }
+}
+
+fn name(repository: &Repository, what: &str) -> String {
+    format!("{}-{what}", repository.project)
+}
+
+/// Returns the options about a repository.
+fn options_of(repository: &Repository) -> [Arg; 3] {
+    let new = |what| Arg::new(name(repository, what)).long(name(repository, what));
+    let shown = &repository.name;
+    [
+        new(CHECKOUT)
+            .value_name("DIR")
+            // Also an empty one, which is none.
+            .value_parser(value_parser!(OsString))
+            .help(format!("Directory for a checkout of {shown}")),
+        new(SHALLOW)
+            .action(ArgAction::SetTrue)
+            .help(format!("Do without the history of {shown}")),
+        // An error of our own says why.
+        new(SPARSE).value_parser(value_parser!(OsString)).hide(true),
+    ]
+}
+
+fn typed_for(repository: &Repository, matches: &ArgMatches) -> Options {
+    Options {
+        checkout: matches
+            .get_one::<OsString>(&name(repository, CHECKOUT))
+            .map(PathBuf::from),
+        shallow: matches.get_flag(&name(repository, SHALLOW)),
+        is_sparse: matches.contains_id(&name(repository, SPARSE)),
+    }
+}
 
 /// Returns whether an argument asks for a checkout of some repository.
 pub(super) fn is_about_checkouts(argument: &OsStr) -> bool {
     let argument = argument.to_string_lossy();
     let option = argument.split('=').next().unwrap_or_default();
     option.starts_with("--")
-        && ["-checkout", "-shallow-clone", "-sparse-profile"]
+        && [CHECKOUT, SHALLOW, SPARSE]
             .iter()
-            .any(|end| option.ends_with(end))
+            .any(|end| option.ends_with(&format!("-{end}")))
 }

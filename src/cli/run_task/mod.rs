@@ -1,6 +1,7 @@
 //! `run-task`: prepares caches and volumes, gives up root, fetches, and runs the task's command.
 
 mod args;
+mod checkouts;
 
 use crate::{
     cachedir::{self, EXIT_CONFIGURATION, Finding, Tenant, audit},
@@ -10,17 +11,25 @@ use crate::{
         ui::Ui,
     },
     error::{self, Error},
-    fs, heap,
+    fs::{self, Owner},
+    heap,
     run_task::{
-        Account, Lines,
-        command::{self, Ended},
-        environment::{self, Repositories},
+        Account, Lines, Place,
+        command::{self, Ended, Signals},
+        environment, prepare_parent,
         privileges::{NewPrivileges, become_user},
+        repositories::{self, Checkout, Options, Repository},
     },
 };
 use args::Args;
-use clap::Parser;
-use std::{env, ffi::OsString, io, path::Path, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tokio::runtime::Runtime;
 
 /// Why the command is not run, as it is logged, and the exit code.
 struct Stop {
@@ -49,34 +58,42 @@ pub fn run_task() -> ExitCode {
     // Whoever starts this may have left files open; the command gets standard input, output and error.
     close_fds::set_fds_cloexec(3, &[]);
     heap::return_what_is_freed();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let repositories = match repositories::repositories() {
+        Ok(repositories) => repositories,
+        Err(problem) => {
+            task_log::plain(&problem);
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    let (args, wanted) = match Args::parse_for(repositories, env::args_os()) {
+        Ok(parsed) => parsed,
         Err(err) => {
             let _ = err.print();
             if err.use_stderr()
                 && env::args_os().any(|argument| args::is_about_checkouts(&argument))
             {
-                task_log::plain("hint: this run-task makes no checkouts: use the Python run-task");
+                task_log::plain("hint: options about checkouts begin with a key of REPOSITORIES");
             }
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
-    ExitCode::from(task(&args).unwrap_or_else(|stop| {
+    ExitCode::from(task(&args, &wanted).unwrap_or_else(|stop| {
         task_log::plain(&stop.message);
         stop.code
     }))
 }
 
 /// Everything from the start to the end of the command, whose exit code is returned.
-fn task(args: &Args) -> Result<u8, Stop> {
+fn task(args: &Args, wanted: &[(Repository, Options)]) -> Result<u8, Stop> {
     let here = env::current_dir()
         .map_err(|err| Stop::configuration(format!("error: no working directory: {err}")))?;
     let typed: Vec<_> = env::args_os().skip(1).collect();
     let typed = typed.join(" ".as_ref());
     task_log::line("setup", &format!("run-task started in {}", here.display()));
     task_log::line("setup", &format!("Invoked by command: {}", typed.display()));
-    let repositories = Repositories::from_environment().map_err(Stop::configuration)?;
+    let repositories: Vec<_> = wanted.iter().map(|(repository, _)| repository).collect();
     refuse_what_needs_python(&repositories)?;
+    let checkouts = repositories::checkouts(wanted, &here).map_err(Stop::configuration)?;
     let is_root = rustix::process::getuid().is_root();
     let account = if is_root {
         Account::look_up(&args.user, &args.group)
@@ -87,24 +104,43 @@ fn task(args: &Args) -> Result<u8, Stop> {
     if is_root {
         open_kvm();
     }
-    prepare_directories(&account, is_root)?;
+    let mounts = prepare_directories(&account, is_root)?;
+    prepare_parents(&checkouts, &mounts, &here, is_root.then_some(account.owner))?;
     if is_root {
         give_up_root(args, &account)?;
     }
+    // From here on there may be threads.
+    let runtime = runtime()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::take_over().map_err(|err| Stop::configuration(format!("error: {err}")))?
+    };
     let mut changes = vec![("TASK_WORKDIR".to_owned(), here.clone().into_os_string())];
-    for (variable, path) in repositories.absolute_paths(&here) {
+    changes.extend(checkouts::make(&checkouts, &here, &runtime)?);
+    let prefixes: Vec<_> = repositories
+        .iter()
+        .map(|repository| repository.prefix())
+        .collect();
+    for (variable, path) in environment::absolute_paths(&prefixes, &here) {
         task_log::line("setup", &format!("{variable} is {}", path.display()));
         changes.push((variable, path));
     }
     if env::var_os("MOZ_FETCHES").is_some_and(|list| !list.is_empty()) {
         fetch()?;
     }
-    run(args, changes)
+    run(args, changes, (&runtime, &mut signals))
+}
+
+fn runtime() -> Result<Runtime, Stop> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Stop::configuration(format!("error: cannot start the async runtime: {err}")))
 }
 
 /// Python scripts that would be left out are a reason not to begin.
-fn refuse_what_needs_python(repositories: &Repositories) -> Result<(), Stop> {
-    let needed = repositories.needing_python();
+fn refuse_what_needs_python(repositories: &[&Repository]) -> Result<(), Stop> {
+    let needed = repositories::needing_python(repositories);
     if needed.is_empty() {
         return Ok(());
     }
@@ -122,7 +158,8 @@ fn open_kvm() {
     }
 }
 
-fn prepare_directories(account: &Account, is_root: bool) -> Result<(), Stop> {
+/// Makes caches and volumes ready, and returns where they are.
+fn prepare_directories(account: &Account, is_root: bool) -> Result<Vec<PathBuf>, Stop> {
     let tenant = Tenant {
         owner: account.owner,
         user: account.user.clone(),
@@ -142,10 +179,42 @@ fn prepare_directories(account: &Account, is_root: bool) -> Result<(), Stop> {
             });
         }
     }
-    for volume in environment::paths(environment::VOLUMES) {
-        let made = cachedir::prepare_volume(&volume, &caches, &tenant, &mut say)?;
-        if let Some(problem) = made.problem(&volume) {
+    let volumes = environment::paths(environment::VOLUMES);
+    for volume in &volumes {
+        let made = cachedir::prepare_volume(volume, &caches, &tenant, &mut say)?;
+        if let Some(problem) = made.problem(volume) {
             return Err(Stop::configuration(problem));
+        }
+    }
+    Ok([caches, volumes].concat())
+}
+
+/// Makes the directories that checkouts are made in. A checkout within another one is that one's business.
+fn prepare_parents(
+    checkouts: &[Checkout],
+    mounts: &[PathBuf],
+    here: &Path,
+    owner: Option<Owner>,
+) -> Result<(), Stop> {
+    let mut done: Vec<&Path> = Vec::new();
+    for checkout in checkouts
+        .iter()
+        .map(|checkout| checkout.copy.directory.as_path())
+    {
+        let is_within = done
+            .iter()
+            .any(|other| checkout != *other && checkout.starts_with(other));
+        done.push(checkout);
+        if is_within {
+            continue;
+        }
+        let place = Place {
+            checkout,
+            mounts,
+            here,
+        };
+        if let Some(warning) = prepare_parent(place, owner).map_err(Stop::configuration)? {
+            task_log::line("vcs", &warning);
         }
     }
     Ok(())
@@ -181,7 +250,11 @@ fn fetch() -> Result<(), Stop> {
 }
 
 /// Runs the command and returns the exit code.
-fn run(args: &Args, changes: Vec<(String, OsString)>) -> Result<u8, Stop> {
+fn run(
+    args: &Args,
+    changes: Vec<(String, OsString)>,
+    (runtime, signals): (&Runtime, &mut Signals),
+) -> Result<u8, Stop> {
     task_log::line(
         "task",
         &format!("executing {}", environment::shown(&args.command)),
@@ -204,7 +277,8 @@ fn run(args: &Args, changes: Vec<(String, OsString)>) -> Result<u8, Stop> {
         }
         task.current_dir(directory);
     }
-    let ended = supervise(task).map_err(|err| Stop {
+    let ended = runtime.block_on(supervise(task, "task", signals, &mut |_| ()));
+    let ended = ended.map_err(|err| Stop {
         code: match err.kind() {
             io::ErrorKind::NotFound => 127,
             _ => 126,
@@ -220,20 +294,23 @@ fn run(args: &Args, changes: Vec<(String, OsString)>) -> Result<u8, Stop> {
     Ok(ended.code)
 }
 
-/// Runs the command with a time before each line of its output.
-fn supervise(task: std::process::Command) -> io::Result<Ended> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+/// Runs a program with a topic and a time before each line of its output. `watch` gets the output, too.
+async fn supervise(
+    program: std::process::Command,
+    topic: &str,
+    signals: &mut Signals,
+    watch: &mut (dyn FnMut(&[u8]) + Send),
+) -> io::Result<Ended> {
     let mut lines = Lines::default();
     let mut sink = |bytes: &[u8]| {
+        watch(bytes);
         let mut out = Vec::new();
-        lines.push(bytes, task_log::prefix("task").as_bytes(), &mut out);
+        lines.push(bytes, task_log::prefix(topic).as_bytes(), &mut out);
         task_log::bytes(&out);
     };
-    let ended = runtime.block_on(command::run(task, &mut sink));
+    let ended = command::run(program, signals, &mut sink).await;
     let mut out = Vec::new();
-    lines.finish(task_log::prefix("task").as_bytes(), &mut out);
+    lines.finish(task_log::prefix(topic).as_bytes(), &mut out);
     task_log::bytes(&out);
     ended
 }
