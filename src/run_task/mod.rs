@@ -7,6 +7,7 @@
 
 mod account;
 pub mod command;
+mod descriptors;
 pub mod environment;
 mod lines;
 mod parent;
@@ -14,5 +15,6 @@ pub mod privileges;
 pub mod repositories;
 
 pub use account::{Account, AccountError};
+pub use descriptors::close_inherited;
 pub use lines::Lines;
 pub use parent::{Place, prepare_parent};

@@ -14,7 +14,7 @@ use crate::{
     fs::{self, Owner},
     heap,
     run_task::{
-        Account, Lines, Place,
+        Account, Lines, Place, close_inherited,
         command::{self, Ended, Signals},
         environment, prepare_parent,
         privileges::{NewPrivileges, become_user},
@@ -56,7 +56,7 @@ impl From<Error> for Stop {
 #[must_use]
 pub fn run_task() -> ExitCode {
     // Whoever starts this may have left files open; the command gets standard input, output and error.
-    close_fds::set_fds_cloexec(3, &[]);
+    close_inherited();
     heap::return_what_is_freed();
     let repositories = match repositories::repositories() {
         Ok(repositories) => repositories,
