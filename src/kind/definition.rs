@@ -1,6 +1,7 @@
 //! The whole definition of a fetch task, as taskgraph hands it to the queue.
 
 use super::{
+    caches::{self, Names},
     fetch_task::FetchTask,
     fields::Fields,
     finding::{Finding, Found},
@@ -10,13 +11,17 @@ use super::{
     keyed_by,
     push::Push,
     upstream::UPLOAD_DIR,
-    yaml::{Node, Value},
+    yaml::Node,
 };
-use crate::error::Result;
+use crate::{
+    cachedir::name::{Payload, ScriptDigest},
+    error::Result,
+};
 use serde_json::{Value as Json, json};
 
 impl Graph {
     /// Returns a task with its definition, attributes and dependencies, as in taskgraph's `full-task-graph.json`.
+    /// `run_task` is taskgraph's, which is needed where tasks have caches.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] when the configuration lacks something that it needs.
@@ -25,12 +30,14 @@ impl Graph {
         task: &FetchTask,
         parameters: &Parameters,
         push: &Push,
+        run_task: Option<&ScriptDigest>,
     ) -> Result<Json> {
         let definition = Definition {
             graph: self,
             task,
             parameters,
             push,
+            run_task,
             config: Fields::of(&self.config().node, "")?,
         };
         Ok(definition.build().map_err(|err| err.of_task(&task.label))?)
@@ -43,6 +50,7 @@ struct Definition<'a> {
     task: &'a FetchTask,
     parameters: &'a Parameters,
     push: &'a Push,
+    run_task: Option<&'a ScriptDigest>,
     config: Fields<'a>,
 }
 
@@ -124,11 +132,11 @@ impl Definition<'_> {
             extra["chainOfTrust"] = json!({"inputs": image});
         }
         let expires = json!({"relative-datestamp": self.task.expires_after(self.parameters)});
-        let scopes = self
-            .task
-            .scopes()
-            .into_iter()
-            .map(|scope| self.filled_scope(&scope));
+        let caches = self.caches(image)?;
+        let scopes = self.task.scopes().into_iter();
+        let scopes = scopes.map(|scope| json!(self.filled_scope(&scope)));
+        let for_caches = caches.scopes.iter();
+        let scopes = scopes.chain(for_caches.map(|scope| json!({"task-reference": scope})));
         Ok(json!({
             "provisionerId": worker.provisioner,
             "workerType": worker.worker_type,
@@ -146,7 +154,7 @@ impl Definition<'_> {
             "extra": extra,
             "tags": self.tags(),
             "priority": self.by_project("task-priority", None)?,
-            "payload": self.payload(image, &expires)?,
+            "payload": self.payload(image, &expires, caches),
         }))
     }
 
@@ -236,8 +244,17 @@ impl Definition<'_> {
         })
     }
 
-    fn payload(&self, image: &Image, expires: &Json) -> Found<Json> {
-        self.refuse_caches()?;
+    fn caches(&self, image: &Image) -> Found<Payload> {
+        let names = Names {
+            trust_domain: &self.graph.config().trust_domain,
+            level: self.parameters.level.number(),
+            image,
+            run_task: self.run_task,
+        };
+        caches::payload(&self.config, &names)
+    }
+
+    fn payload(&self, image: &Image, expires: &Json, caches: Payload) -> Json {
         let mut env = json!({
             "MOZ_SCM_LEVEL": self.parameters.level.to_string(),
             "SCCACHE_DISABLE": "1",
@@ -246,9 +263,8 @@ impl Definition<'_> {
         for (name, value) in self.task.env() {
             env[name] = value.into();
         }
-        if !image.volumes.is_empty() {
-            let volumes: Vec<_> = image.volumes.iter().map(String::as_str).collect();
-            env["TASKCLUSTER_VOLUMES"] = volumes.join(";").into();
+        for (name, value) in caches.env {
+            env[name] = value.into();
         }
         let mut command = vec!["/usr/local/bin/run-task".to_owned(), "--".to_owned()];
         command.extend(self.task.command());
@@ -257,33 +273,18 @@ impl Definition<'_> {
             features["taskclusterProxy"] = true.into();
         }
         let artifacts = json!({"type": "directory", "path": UPLOAD_DIR, "expires": expires});
-        Ok(json!({
+        let mut payload = json!({
             "image": image.json,
             "env": env,
             "command": command,
             "maxRunTime": 900,
-            "onExitStatus": {"retry": [72], "purgeCaches": [72]},
+            "onExitStatus": {"retry": caches.purge, "purgeCaches": caches.purge},
             "artifacts": {self.task.artifact_prefix.as_str(): artifacts},
             "features": features,
-        }))
-    }
-
-    /// Refuses what puts caches into every task: their names depend on taskgraph's own files.
-    fn refuse_caches(&self) -> Found<()> {
-        let run = self.config.required_fields("taskgraph")?.fields("run")?;
-        let Some(caches) = run.as_ref().and_then(|run| run.node("use-caches")) else {
-            return Ok(());
-        };
-        let harmless = match &caches.value {
-            Value::Bool(all) => !all,
-            Value::List(list) => list.iter().all(|name| name.text() == Some("checkout")),
-            _ => false,
-        };
-        if harmless {
-            return Ok(());
+        });
+        if !caches.caches.is_empty() {
+            payload["cache"] = json!({"task-reference": caches.caches});
         }
-        let text =
-            "`taskgraph.run.use-caches` gives fetch tasks caches, whose names only taskgraph knows";
-        Err(Finding::at(caches, text))
+        payload
     }
 }

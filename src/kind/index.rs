@@ -16,6 +16,10 @@ pub struct Level(u8);
 impl Level {
     /// The most trusted one.
     pub const HIGHEST: Self = Self(3);
+
+    pub(super) fn number(self) -> u8 {
+        self.0
+    }
 }
 
 impl FromStr for Level {

@@ -12,6 +12,7 @@
 //! What is wrong is told with file, line and task ([`Finding`]).
 
 mod built;
+mod caches;
 mod config;
 mod definition;
 mod edit;

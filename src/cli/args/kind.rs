@@ -77,6 +77,9 @@ pub(in crate::cli) struct KindTasks {
     /// Print the whole definitions, as in taskgraph's full-task-graph.json
     #[arg(long)]
     pub(in crate::cli) full: bool,
+    /// taskgraph's run-task, whose digest is in the names of caches, for --full
+    #[arg(long, value_name = "FILE", requires = "full")]
+    pub(in crate::cli) run_task: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) push: Push,
 }

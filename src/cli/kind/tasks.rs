@@ -1,12 +1,14 @@
 //! `kind tasks`: fetch tasks as taskgraph would create them.
 
 use crate::{
+    cachedir::name::ScriptDigest,
     cli::{
         args,
         kind::{json, parameters},
         ui::Ui,
     },
     error::Result,
+    fs,
     kind::{FetchTask, Graph, Parameters},
 };
 use serde_json::{Map, Value, json};
@@ -27,10 +29,12 @@ pub(super) fn run(graph: &Graph, args: &args::KindTasks) -> Result<()> {
         }
         return Ok(());
     }
+    let run_task = args.run_task.as_deref().map(fs::read).transpose()?;
+    let run_task = run_task.map(|script| ScriptDigest::of(&script));
     let mut object = Map::new();
     for task in tasks {
         let value = if args.full {
-            graph.definition(task, &parameters, &push)?
+            graph.definition(task, &parameters, &push, run_task.as_ref())?
         } else {
             summary(task, &parameters)
         };

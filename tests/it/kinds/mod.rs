@@ -1,5 +1,6 @@
 //! `kind`: what it makes of task graphs, compared with what taskgraph makes of them; `testdata/kinds` has both.
 
+mod caches;
 mod findings;
 mod submit;
 mod update;
