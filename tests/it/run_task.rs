@@ -563,20 +563,21 @@ fn serve_six(server: &Server) -> String {
     json!(list.collect::<Vec<_>>()).to_string()
 }
 
-/// A run-task with process ids of its own, of which it has the first, with two caches, a volume and six fetches.
-fn start_as_first<'a>(sandbox: &'a Sandbox, server: &Server) -> Running<'a> {
+/// A run-task with process ids of its own, of which it has the first, with two caches, a volume and six fetches. `more` are
+/// options for other things of its own. It begins when there is a file `go`.
+fn start_as_first<'a>(sandbox: &'a Sandbox, server: &Server, more: &[&str]) -> Running<'a> {
     for name in ["one", "two", "volume", "work"] {
         fs::create_dir(sandbox.path(name)).expect("make a directory");
     }
     // Where the command's user puts things.
     give(sandbox.path("work"), 1, 1);
     let (one, two) = (sandbox.path("one"), sandbox.path("two"));
-    let unshare = sandbox.program("unshare").args([
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        env!("CARGO_BIN_EXE_run-task"),
-    ]);
+    let wait = "until [ -e ../go ]; do sleep 0.01; done; exec \"$0\" \"$@\"";
+    let unshare = sandbox
+        .program("unshare")
+        .args(["--pid", "--fork", "--mount-proc"])
+        .args(more)
+        .args(["sh", "-c", wait, env!("CARGO_BIN_EXE_run-task")]);
     as_somebody(unshare)
         .current_dir(sandbox.path("work"))
         .env(
@@ -592,14 +593,45 @@ fn start_as_first<'a>(sandbox: &'a Sandbox, server: &Server) -> Running<'a> {
         .spawn()
 }
 
+/// Gives the processes of a new user namespace the ids that there are outside. Returns whether that can be done.
+fn map_ids(running: &mut Running<'_>) -> bool {
+    let process = format!("/proc/{}", running.id().as_raw_nonzero());
+    let namespace = |process: &str| fs::read_link(format!("{process}/ns/user")).ok();
+    let outside = namespace("/proc/self");
+    wait_until("the namespace is there", || {
+        namespace(&process) != outside || running.has_ended()
+    });
+    let maps = ["uid_map", "gid_map"];
+    maps.iter()
+        .all(|map| fs::write(format!("{process}/{map}"), "0 0 1000").is_ok())
+}
+
 #[test]
 fn as_the_first_process_it_looks_after_orphans_and_ends_on_sigterm() {
     let test = "as_the_first_process_it_looks_after_orphans_and_ends_on_sigterm";
     if !is_root(test) || !have_programs(test, &["unshare", "pgrep"]) {
         return;
     }
+    look_after_orphans(test, &[]);
+}
+
+#[test]
+fn the_same_with_users_of_its_own() {
+    let test = "the_same_with_users_of_its_own";
+    if !is_root(test) || !have_programs(test, &["unshare", "pgrep"]) {
+        return;
+    }
+    look_after_orphans(test, &["--user"]);
+}
+
+fn look_after_orphans(test: &str, more: &[&str]) {
     let (sandbox, server) = (open_sandbox(), Server::start());
-    let mut running = start_as_first(&sandbox, &server);
+    let mut running = start_as_first(&sandbox, &server, more);
+    if !more.is_empty() && !map_ids(&mut running) {
+        skip(test, "no users of its own");
+        return;
+    }
+    sandbox.write("go", "");
     wait_until("the command is ready", || {
         sandbox.path("work/ready").exists() || running.has_ended()
     });

@@ -553,6 +553,45 @@ fn checkouts_are_those_of_the_python_run_task_3() {
     compare("checkouts_are_those_of_the_python_run_task_3", 2, 3);
 }
 
+#[test]
+fn a_checkout_can_change_hands_between_the_two() {
+    let test = "a_checkout_can_change_hands_between_the_two";
+    let Some(script) = python_run_task(test) else {
+        return;
+    };
+    if !is_root(test) || !have_git(test) {
+        return;
+    }
+    let kept = CASES
+        .iter()
+        .filter(|case| case.tasks.len() > 1 && case.code == 0);
+    for case in kept {
+        let states = [
+            [false, false, false],
+            [true, false, true],
+            [false, true, false],
+        ]
+        .map(|is_ours| {
+            let (world, sandbox) = (World::new(&[Manner::Whole]), sandbox_with_cache());
+            for (number, task) in case.tasks.iter().enumerate() {
+                if number == 1 {
+                    (case.between)(&world, &sandbox.path("c/vcs"));
+                }
+                let run = if is_ours[number] {
+                    run_task(&sandbox)
+                } else {
+                    python(&sandbox, &script)
+                };
+                let outcome = prepared(run, &sandbox, &world, *task).run();
+                assert_eq!(code(&outcome), Some(0), "{}: {outcome:?}", case.name);
+            }
+            state(&sandbox).replace(&world.daemon.url(""), "[URL]/")
+        });
+        assert_eq!(states[0], states[1], "{}", case.name);
+        assert_eq!(states[0], states[2], "{}", case.name);
+    }
+}
+
 /// A task that checks out to `c/vcs` as who the test is.
 fn as_self<'a>(sandbox: &'a Sandbox, url: &str, variables: &[(&str, &str)]) -> Invocation<'a> {
     let mut invocation = run_task(sandbox)

@@ -109,7 +109,8 @@ fn task(args: &Args, wanted: &[(Repository, Options)]) -> Result<u8, Stop> {
     if is_root {
         give_up_root(args, &account)?;
     }
-    // From here on there may be threads.
+    // From here on there may be threads, and who asks for the umask changes it for a moment.
+    fs::umask();
     let runtime = runtime()?;
     let mut signals = {
         let _inside = runtime.enter();
@@ -235,7 +236,6 @@ fn give_up_root(args: &Args, account: &Account) -> Result<(), Stop> {
 /// Does what `fetch-content task-artifacts` would, as the task's user.
 fn fetch() -> Result<(), Stop> {
     task_log::line("fetches", "fetching artifacts");
-    fs::umask();
     let ui = Ui::logging_under("fetches");
     match execute(Command::TaskArtifacts(TaskArtifacts::default()), &ui) {
         0 => {
