@@ -99,11 +99,15 @@ const CREDENTIALS: &str = "the repository is private, or does not exist: an ssh 
 const KEY: &str = "the value of `ssh_privkey` in the secret must be a private key as ssh-keygen writes it, without passphrase";
 const MISSING: &str = "check REPO; a private repository may look as if it did not exist";
 
+/// What is taken for the words of a git that `SIGPIPE` has ended: a server can go away before it is asked.
+pub(super) const BROKEN_PIPE: &str = "broken pipe";
+
 /// What may pass, in lower case.
-const PASSING: [&str; 27] = [
+const PASSING: [&str; 28] = [
     "could not resolve host",
     "temporary failure in name resolution",
     "name or service not known",
+    BROKEN_PIPE,
     "connection refused",
     "connection reset",
     "connection timed out",
@@ -219,6 +223,7 @@ mod tests {
             &format!("{passing}Could not resolve host: h"),
             &format!("{passing}The requested URL returned error: 503"),
             &format!("{passing}The requested URL returned error: 429"),
+            super::BROKEN_PIPE,
             "error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502",
             "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF",
             "ssh: connect to host h port 22: Connection refused\nfatal: Could not read from remote repository.",

@@ -8,13 +8,13 @@ use crate::{
     error::{Error, Result},
     fs::Staging,
     stream::bridge::run_blocking,
-    vcs::failure::{Failure, Words},
+    vcs::failure::{BROKEN_PIPE, Failure, Words},
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     ffi::{OsStr, OsString},
     io::{self, ErrorKind, Read, Write},
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -345,7 +345,10 @@ impl Family {
             *state = State::Idle;
         }
         let status = child.wait().map_err(broken)?;
-        let (output, words) = (output.map_err(broken)?, words.map_err(broken)?);
+        let (output, mut words) = (output.map_err(broken)?, words.map_err(broken)?);
+        if status.signal() == Some(Signal::PIPE.as_raw()) {
+            words.extend_from_slice(BROKEN_PIPE.as_bytes());
+        }
         Ok((status.success(), output, words))
     }
 
