@@ -5,7 +5,7 @@ use crate::{
     http::{Attempts, RetryPolicy},
     observe::Observer,
     vcs::{
-        failure::{Failure, Words},
+        failure::{BROKEN_PIPE, Failure, Words},
         program::not_started,
         repository::Repository,
     },
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The exit code for `SIGPIPE`.
-const BROKEN_PIPE: u8 = 128 + 13;
+const BY_BROKEN_PIPE: u8 = 128 + 13;
 
 /// A program that has ended.
 #[derive(Debug)]
@@ -112,20 +112,18 @@ impl<'a, C: Console> Calls<'a, C> {
         shown.extend(args.iter().map(|arg| self.shown(arg.as_ref())));
         let command = self.git(args, directory);
         let ran = self.means.console.run(command, &shown).await?;
-        let retry = match ran.code {
-            0 => return Ok(()),
-            1..129 => return Err(self.failure(action, &ran.said)),
-            // A server that goes away early can end git without a word.
-            BROKEN_PIPE => Retry::Soon,
+        match ran.code {
+            0 => Ok(()),
+            BY_BROKEN_PIPE => Err(self.failure(action, BROKEN_PIPE.as_bytes())),
             // Killed, or called in a way that it does not know: the same would happen again.
-            _ => Retry::Never,
-        };
-        Err(Error::Git {
-            problem: format!("git cannot {action}: exit code {}", ran.code),
-            retry,
-            kind: Kind::Network,
-            hint: None,
-        })
+            code @ 129.. => Err(Error::Git {
+                problem: format!("git cannot {action}: exit code {code}"),
+                retry: Retry::Never,
+                kind: Kind::Network,
+                hint: None,
+            }),
+            _ => Err(self.failure(action, &ran.said)),
+        }
     }
 
     /// Runs git in the checkout and returns what it writes.
@@ -189,4 +187,107 @@ impl<'a, C: Console> Calls<'a, C> {
 fn output(command: &mut Command) -> Result<Output> {
     let ended = command.stdin(Stdio::null()).output();
     ended.map_err(not_started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BY_BROKEN_PIPE, Calls, Console, Means, Ran};
+    use crate::{error::Result, http::RetryPolicy};
+    use std::{
+        ffi::{OsStr, OsString},
+        path::Path,
+        process::Command,
+        sync::Mutex,
+        time::Duration,
+    };
+
+    /// Runs nothing, and answers with these exit codes and words.
+    struct Scripted {
+        answers: Mutex<Vec<(u8, &'static str)>>,
+        lines: Mutex<Vec<String>>,
+        ssh: Mutex<Vec<bool>>,
+    }
+
+    impl Scripted {
+        fn new(answers: &[(u8, &'static str)]) -> Self {
+            Self {
+                answers: Mutex::new(answers.iter().rev().copied().collect()),
+                lines: Mutex::default(),
+                ssh: Mutex::default(),
+            }
+        }
+    }
+
+    impl Console for Scripted {
+        fn say(&self, _line: &str) {}
+
+        async fn run(&self, command: Command, arguments: &[OsString]) -> Result<Ran> {
+            let line = arguments.join(OsStr::new(" "));
+            self.lines.lock().unwrap().push(line.into_string().unwrap());
+            let has_key = command
+                .get_envs()
+                .any(|(name, value)| name == "GIT_SSH_COMMAND" && value.is_some());
+            self.ssh.lock().unwrap().push(has_key);
+            let (code, said) = self.answers.lock().unwrap().pop().unwrap();
+            Ok(Ran {
+                code,
+                said: said.into(),
+            })
+        }
+    }
+
+    /// Asks once, and returns how often the console was.
+    async fn asked(answers: &[(u8, &'static str)]) -> (bool, usize) {
+        let console = Scripted::new(answers);
+        let retry = RetryPolicy {
+            attempts: 4,
+            base: Duration::ZERO,
+            ..RetryPolicy::default()
+        };
+        let means = Means {
+            console: &console,
+            ssh_command: None,
+            retry: &retry,
+            observer: &(),
+        };
+        let calls = Calls::new(&means, Path::new("/"), std::iter::empty()).unwrap();
+        let done = calls.ask("fetch", &["fetch"]).await.is_ok();
+        let count = console.lines.lock().unwrap().len();
+        (done, count)
+    }
+
+    #[tokio::test]
+    async fn only_what_can_pass_is_asked_again() {
+        let away = (128, "fatal: unable to connect to h");
+        assert_eq!(asked(&[away, away, (0, "")]).await, (true, 3));
+        assert_eq!(asked(&[away; 4]).await, (false, 4));
+        assert_eq!(asked(&[(BY_BROKEN_PIPE, ""), (0, "")]).await, (true, 2));
+        for lasting in [
+            (143, ""),
+            (129, "usage: "),
+            (128, "repository 'x' not found"),
+        ] {
+            assert_eq!(asked(&[lasting]).await, (false, 1), "{lasting:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn logins_are_not_shown_and_submodules_get_no_key() {
+        let console = Scripted::new(&[(0, ""); 2]);
+        let retry = RetryPolicy::default();
+        let means = Means {
+            console: &console,
+            ssh_command: Some("ssh".into()),
+            retry: &retry,
+            observer: &(),
+        };
+        let url = "https://me:s3cret@h/r".to_owned();
+        let calls = Calls::new(&means, Path::new("/"), [&url].into_iter()).unwrap();
+        calls.ask("fetch", &["fetch", &url]).await.unwrap();
+        calls.run("do", &["submodule", "init"]).await.unwrap();
+        let lines = console.lines.into_inner().unwrap();
+        assert!(!lines[0].contains("s3cret"), "{lines:?}");
+        assert_eq!(lines[1], "git submodule init");
+        assert_eq!(console.ssh.into_inner().unwrap(), [true, false]);
+    }
 }

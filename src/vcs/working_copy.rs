@@ -143,14 +143,15 @@ impl<C: Console> Work<'_, C> {
     fn unlock(&self) -> Result<()> {
         let mut left = vec![self.copy.directory.join(".git")];
         while let Some(directory) = left.pop() {
+            // What is below has the names of its content.
+            let goes_deeper = directory.file_name() != Some(OsStr::new("objects"));
             if !fs::is_directory(&directory) {
                 continue;
             }
             for name in Dir::open(&directory)?.names()? {
                 let path = directory.join(&name);
                 if fs::is_directory(&path) {
-                    // Those of objects are named by their content.
-                    if name != "objects" {
+                    if goes_deeper {
                         left.push(path);
                     }
                 } else if path.extension() == Some(OsStr::new("lock")) {

@@ -766,6 +766,7 @@ fn what_a_killed_run_leaves_is_made_good() {
         "HEAD.lock",
         "refs/heads/main.lock",
         "shallow.lock",
+        "objects/maintenance.lock",
     ] {
         sandbox.write(&format!("c/vcs/.git/{lock}"), "");
     }
@@ -775,7 +776,7 @@ fn what_a_killed_run_leaves_is_made_good() {
         .stdout
         .matches(".lock, which was left behind")
         .count();
-    assert_eq!(removed, 4, "{outcome:?}");
+    assert_eq!(removed, 5, "{outcome:?}");
 
     // Nothing has come of the directory.
     fs::remove_dir_all(sandbox.path("c/vcs")).expect("remove the checkout");

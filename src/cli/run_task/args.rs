@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Prepare a task's caches, volumes and fetches, become its user, and run its command.
+/// Prepare a task's caches, volumes, checkouts and fetches, become its user, and run its command.
 #[derive(Debug, Parser)]
 #[command(name = "run-task", version, max_term_width = 100, args_override_self = true, after_help = ENVIRONMENT)]
 pub(super) struct Args {
@@ -37,15 +37,22 @@ Environment:
   TASKCLUSTER_UNTRUSTED_CACHES  set where caches may be taken over from other users
   TASKCLUSTER_VOLUMES           directories that are volumes, joined by `;`
   TASK_ID                       who used a cache, for its log
-  MOZ_FETCHES, MOZ_FETCHES_DIR  fetched as by `fetch-content task-artifacts`, whose other variables apply
-  REPOSITORIES                  JSON object from prefixes to names of repositories [{\"vcs\": \"repository\"}]
-  <PREFIX>_…                    where a checkout comes from: REPOSITORY_TYPE (git), BASE_REPOSITORY, BASE_REV,
-                                HEAD_REPOSITORY, HEAD_REF, HEAD_REV, SSH_SECRET_NAME; PATH becomes absolute
+  MOZ_FETCHES, MOZ_FETCHES_DIR  fetched as by `fetch-content task-artifacts`
+  REPOSITORIES                  JSON object from prefixes to names [{\"vcs\": \"repository\"}]
+  <PREFIX>_REPOSITORY_TYPE      git
+  <PREFIX>_HEAD_REPOSITORY, <PREFIX>_HEAD_REF, <PREFIX>_HEAD_REV
+                                where the commit is, its branch or tag, its hash
+  <PREFIX>_BASE_REPOSITORY, <PREFIX>_BASE_REV
+                                where to clone from instead, and a commit to compare with
+  <PREFIX>_SSH_SECRET_NAME      secret with the ssh key
+  <PREFIX>_PATH                 becomes absolute
+  RUN_TASK_GIT_CHECKOUT_WORKERS processes that write files at once [0: one for each core]
 
 Exit codes:
-  72 a cache has to be purged, 1 the task is set up wrongly, 2 usage; 3 to 6, 130 and 143 fetches, as fetch-content; of
-  checkouts git's own (128 most often);
-  otherwise that of the command: 128+N if signal N ended it, 127 if there is none, 126 if it cannot be run";
+  1 the task is set up wrongly, 2 usage, 72 a cache has to be purged;
+  of fetches 3 to 6, 130 and 143, as fetch-content; of checkouts git's own, 128 most often;
+  otherwise that of the command: 128+N if signal N ended it, 127 if there is none, 126 if it
+  cannot be run";
 
 /// What an option about a repository tells.
 const CHECKOUT: &str = "checkout";
