@@ -12,11 +12,12 @@ use super::{
     time,
 };
 use crate::{
+    cachedir::name::ScriptDigest,
     error::{Error, Result},
     task::{Deployment, TaskId},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What tasks have in common that are created together.
@@ -29,6 +30,8 @@ pub struct Submission<'a> {
     pub parameters: Parameters,
     /// The commit that they are for.
     pub push: Push,
+    /// taskgraph's run-task, which is in the names of caches.
+    pub run_task: Option<ScriptDigest>,
     /// Tasks that they depend on, by label; others are looked up in the index.
     pub dependencies: HashMap<String, TaskId>,
     /// The group that they are in.
@@ -87,7 +90,10 @@ impl Submission<'_> {
     /// [`Error::Usage`] naming a task that is not to be found, or what the configuration lacks; [`Error::Deployment`].
     pub async fn prepare(&mut self, tasks: &[&FetchTask]) -> Result<Vec<NewTask>> {
         let drafts = tasks.iter().map(|task| {
-            let definition = self.graph.definition(task, &self.parameters, &self.push)?;
+            let (parameters, run_task) = (&self.parameters, self.run_task.as_ref());
+            let definition = self
+                .graph
+                .definition(task, parameters, &self.push, run_task)?;
             Ok(Draft::new(&task.label, definition))
         });
         let drafts: Vec<Draft> = drafts.collect::<Result<_>>()?;
@@ -149,24 +155,34 @@ impl Submission<'_> {
                 .into_iter()
                 .map(|value| self.filled(value, ids))
                 .collect(),
-            Json::Object(map) => {
-                if let Some((key, Json::String(text))) =
-                    map.iter().next().filter(|_| map.len() == 1)
-                {
-                    match key.as_str() {
-                        "relative-datestamp" => return self.time(text).map(Json::from),
-                        "task-reference" => return with_ids(text, ids).map(Json::from),
-                        _ => {}
-                    }
-                }
-                let filled = map.into_iter().map(|(key, value)| {
-                    let value = self.filled(value, ids)?;
-                    Ok((key, value))
-                });
-                filled.collect()
+            Json::Object(map) if map.len() == 1 && map.contains_key("relative-datestamp") => {
+                let after = map.into_values().next();
+                let after = after.as_ref().and_then(Json::as_str).unwrap_or_default();
+                self.time(after).map(Json::from)
             }
+            Json::Object(mut map) if map.len() == 1 && map.contains_key("task-reference") => {
+                match map.remove("task-reference") {
+                    Some(Json::String(text)) => with_ids(&text, ids).map(Json::from),
+                    // The keys refer to tasks.
+                    Some(Json::Object(map)) => self.each(map, ids, |key| with_ids(&key, ids)),
+                    other => Ok(other.unwrap_or_default()),
+                }
+            }
+            Json::Object(map) => self.each(map, ids, Ok),
             other => Ok(other),
         }
+    }
+
+    fn each(
+        &self,
+        map: Map<String, Json>,
+        ids: &HashMap<&str, &TaskId>,
+        key: impl Fn(String) -> Result<String, String>,
+    ) -> Result<Json, String> {
+        let filled = map
+            .into_iter()
+            .map(|(name, value)| Ok((key(name)?, self.filled(value, ids)?)));
+        filled.collect()
     }
 
     fn time(&self, after: &str) -> Result<String, String> {

@@ -77,9 +77,6 @@ pub(in crate::cli) struct KindTasks {
     /// Print the whole definitions, as in taskgraph's full-task-graph.json
     #[arg(long)]
     pub(in crate::cli) full: bool,
-    /// taskgraph's run-task, whose digest is in the names of caches, for --full
-    #[arg(long, value_name = "FILE", requires = "full")]
-    pub(in crate::cli) run_task: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) push: Push,
 }
@@ -156,6 +153,9 @@ pub(in crate::cli) struct Push {
     /// When, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     pub(in crate::cli) build_date: Option<i64>,
+    /// taskgraph's run-task, whose digest is in the names of caches, if tasks have some
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) run_task: Option<PathBuf>,
 }
 
 const KIND_EXAMPLE: &str = "\

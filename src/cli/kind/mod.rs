@@ -11,8 +11,10 @@ mod tasks;
 mod update;
 
 use crate::{
+    cachedir::name::ScriptDigest,
     cli::{args, settings, ui::Ui},
     error::Result,
+    fs,
     kind::{Finding, Graph, Parameters, Push},
     stream::bridge::run_blocking,
 };
@@ -73,6 +75,14 @@ fn parameters(typed: &args::Push) -> Result<(Parameters, Push)> {
         build_date: build_date.unwrap_or_else(now),
     };
     Ok((parameters, push))
+}
+
+impl args::Push {
+    /// Reads the script whose digest is in the names of caches.
+    fn run_task(&self) -> Result<Option<ScriptDigest>> {
+        let script = self.run_task.as_deref().map(fs::read).transpose()?;
+        Ok(script.map(|script| ScriptDigest::of(&script)))
+    }
 }
 
 fn now() -> i64 {

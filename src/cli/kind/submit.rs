@@ -30,6 +30,7 @@ pub(super) async fn run(graph: &Graph, args: args::KindSubmit, ui: &Arc<Ui>) -> 
         .map(|given| (given.label, given.task));
     let mut submission = Submission {
         group: group(&push)?,
+        run_task: args.push.run_task()?,
         dependencies: dependencies.collect(),
         now: now(),
         deployment,

@@ -1,14 +1,12 @@
 //! `kind tasks`: fetch tasks as taskgraph would create them.
 
 use crate::{
-    cachedir::name::ScriptDigest,
     cli::{
         args,
         kind::{json, parameters},
         ui::Ui,
     },
     error::Result,
-    fs,
     kind::{FetchTask, Graph, Parameters},
 };
 use serde_json::{Map, Value, json};
@@ -29,8 +27,7 @@ pub(super) fn run(graph: &Graph, args: &args::KindTasks) -> Result<()> {
         }
         return Ok(());
     }
-    let run_task = args.run_task.as_deref().map(fs::read).transpose()?;
-    let run_task = run_task.map(|script| ScriptDigest::of(&script));
+    let run_task = args.push.run_task()?;
     let mut object = Map::new();
     for task in tasks {
         let value = if args.full {

@@ -3,12 +3,12 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{assert_same_lines, graph, kind, parameters, success};
 use crate::support::git::have_git;
 use crate::support::sandbox::Sandbox;
-use crate::support::skip::skip;
+use crate::support::skip::{python_with, skip};
 
 /// Copies a directory, but for what taskgraph is to write into it.
 fn copy(from: &Path, to: &Path) {
@@ -25,7 +25,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The graph of a project that gives its tasks these caches.
-fn graph_with(sandbox: &Sandbox, name: &str, use_caches: &str) -> std::path::PathBuf {
+pub(super) fn graph_with(sandbox: &Sandbox, name: &str, use_caches: &str) -> PathBuf {
     let root = sandbox.path(name);
     copy(&graph("acme"), &root);
     let config = root.join("taskcluster/config.yml");
@@ -50,15 +50,10 @@ fn caches_are_those_of_the_real_transforms() {
         return;
     }
     let run_task = fetch_content.replace("/fetch-content", "/run-task");
-    let interpreter = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let sandbox = Sandbox::new();
-    let probe = sandbox.program(&interpreter);
-    let probe = probe.args(["-c", "import taskgraph.transforms.task"]).run();
-    if !probe.status.success() {
-        let reason = format!("{interpreter} has not all that taskgraph needs");
-        skip(test, &reason);
+    let Some(interpreter) = python_with(test, "taskgraph.transforms.task") else {
         return;
-    }
+    };
+    let sandbox = Sandbox::new();
     let make = graph("make.py");
     for (number, use_caches) in ["true", "[uv, checkout, cargo]", "[checkout]", "false"]
         .iter()

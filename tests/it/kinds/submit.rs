@@ -1,7 +1,10 @@
 //! `kind submit`: tasks on a deployment, for which `serve --write` stands; taskgraph says what their definitions should be.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
+use super::caches::graph_with;
 use super::{graph, kind, parameters, success};
 use crate::support::hawk::secrets_of;
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, TASK_B};
@@ -11,8 +14,13 @@ use crate::support::skip::python_with;
 
 /// Creates tasks of `acme` at `root`.
 fn submit<'a>(sandbox: &'a Sandbox, root: &str, names: &[&str]) -> Invocation<'a> {
+    submit_of(sandbox, &graph("acme"), root, names)
+}
+
+/// Creates tasks of a graph at `root`.
+fn submit_of<'a>(sandbox: &'a Sandbox, graph: &Path, root: &str, names: &[&str]) -> Invocation<'a> {
     let parameters = sandbox.write("parameters.yml", parameters("1", "github-push"));
-    kind(sandbox, &graph("acme"))
+    kind(sandbox, graph)
         .args(["submit", "--parameters"])
         .args([parameters])
         .args(names)
@@ -57,10 +65,18 @@ fn definitions_are_what_taskgraph_would_create() {
     };
     let sandbox = Sandbox::new();
     let server = Serving::writing(sandbox.path("store"));
+    // Names of caches refer to tasks, too.
+    let graph = graph_with(&sandbox, "graph", "[uv, cargo]");
+    let run_task = sandbox.write("run-task", "print('hello')\n");
     let images = ["fetch", "slim"].map(|name| format!("--task=docker-image-{name}={TASK_A}"));
-    let outcome = submit(&sandbox, server.root(), &["--all", &images[0], &images[1]]).run();
-    let full = kind(&sandbox, &graph("acme"))
-        .args(["tasks", "--full", "--parameters"])
+    let outcome = submit_of(&sandbox, &graph, server.root(), &["--all", "--run-task"])
+        .args([&run_task])
+        .args(&images)
+        .run();
+    let full = kind(&sandbox, &graph)
+        .args(["tasks", "--full", "--run-task"])
+        .args([&run_task])
+        .args(["--parameters"])
         .args([sandbox.path("parameters.yml")]);
     let full: Value = serde_json::from_str(&success(full).stdout).expect("JSON");
     let full = full.as_object().expect("an object");
@@ -84,6 +100,8 @@ fn definitions_are_what_taskgraph_would_create() {
         let resolved = success(resolved.stdin(case.to_string()));
         let expected: Value = serde_json::from_str(&resolved.stdout).expect("JSON");
         assert_eq!(actual, expected, "{label}");
+        let caches = &actual["payload"]["cache"];
+        assert!(!caches.to_string().contains('<'), "{caches}");
         groups.push(actual["taskGroupId"].clone());
     }
     groups.dedup();
