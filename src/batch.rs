@@ -9,7 +9,10 @@ use crate::{
     rel_path::RelPath,
     stream::bridge::{ended_well, run_blocking},
 };
-use futures::{FutureExt, future::maybe_done};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, maybe_done},
+};
 use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -23,6 +26,28 @@ pub struct Item {
     pub size: Option<u64>,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
+    /// Where else it may be, already made.
+    pub shortcut: Option<Arc<dyn Shortcut>>,
+}
+
+/// Somewhere that has what becomes of some content, so that it need not be fetched.
+pub trait Shortcut: Send + Sync {
+    /// Returns what an item wants, one for each of its placings, and as good as if it had been fetched; or nothing.
+    fn take<'a>(
+        &'a self,
+        item: &'a Item,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Option<Vec<Staged>>>;
+}
+
+/// Takes an item from its shortcut, or fetches it.
+async fn get(item: &Item, context: &Context) -> Result<Vec<Staged>> {
+    if let Some(shortcut) = &item.shortcut
+        && let Some(staged) = shortcut.take(item, context).await
+    {
+        return Ok(staged);
+    }
+    fetch(&item.request, context, &*item.observer).await
 }
 
 /// Fetches all items, and publishes them when every one of them is complete and verified.
@@ -47,7 +72,7 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
             turn.as_mut().await;
             let turn = turn.as_mut().take_output();
             let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
-            let staged = fetch(&item.request, &context, &*item.observer).await;
+            let staged = get(&item, &context).await;
             let Item {
                 request: Request { name, .. },
                 places,

@@ -20,6 +20,7 @@ mod tar;
 mod zip;
 
 use crate::{
+    digest::Sha256Digest,
     error::Result,
     fs::{self, Context},
     stream::{BlockingReader, ReadAhead},
@@ -32,14 +33,18 @@ pub(crate) use repack::{
     is_tar_zst,
     layer::{Compressed, LayerPack, Stamp, pack_files, pack_layer},
 };
+use sha2::{Digest as _, Sha256};
 use std::{
     ffi::OsString,
     fs::File,
-    io::Write,
+    io::{BufReader, Read, Write},
     num::NonZero,
     path::{Path, PathBuf},
 };
 pub(crate) use tar::{Position, positions};
+
+/// Size of one read of a layer, in bytes.
+const LAYER_READ: usize = 256 * 1024;
 
 /// Threads per archive at most.
 const MAX_THREADS: usize = 8;
@@ -134,6 +139,59 @@ fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Resul
     std::thread::scope(|scope| {
         tar::extract(ReadAhead::start(scope, decoded), compression, job, cores())
     })
+}
+
+/// Puts a layer of an image on top of what is in a directory: what it has replaces what is there, and what it marks as
+/// removed is removed. Returns the digest of the uncompressed layer.
+///
+/// # Errors
+/// [`crate::Error::Archive`] and [`crate::Error::Fs`]; or what the reader failed with. Then the directory holds nothing
+/// that may be used.
+pub(crate) fn apply_layer(
+    layer: impl Read + Send + 'static,
+    packing: LayerPacking,
+    directory: &Path,
+    limits: &Limits,
+) -> Result<Sha256Digest> {
+    let compression = match packing {
+        LayerPacking::None => Compression::None,
+        LayerPacking::Gzip => Compression::Gzip,
+        LayerPacking::Zstd => Compression::Zstd,
+    };
+    let threads = u32::try_from(cores()).unwrap_or(1);
+    let layer = BufReader::with_capacity(LAYER_READ, layer);
+    let decoded = decode::parallel(compression, layer, threads, limits).map_err(tar::read_error)?;
+    let mut decoded = Hashed {
+        inner: decoded,
+        hasher: Sha256::new(),
+    };
+    std::thread::scope(|scope| {
+        let ahead = ReadAhead::start(scope, &mut decoded);
+        tar::apply(ahead, compression, directory, limits)
+    })?;
+    Ok(Sha256Digest::from_bytes(decoded.hasher.finalize().into()))
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LayerPacking {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Hashes what is read through it.
+struct Hashed<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        Ok(length)
+    }
 }
 
 /// Writes the content to a new file and returns it.

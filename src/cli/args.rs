@@ -6,8 +6,8 @@ mod kind;
 mod store;
 
 pub(super) use image::{
-    Compression, Image, ImageExport, ImageInspect, ImagePull, ImagePush, ImageVerb, Instructions,
-    RegistryWay,
+    Compression, Image, ImageExport, ImageInspect, ImagePull, ImagePush, ImageVerb, Import,
+    Instructions, RegistryWay,
 };
 pub(super) use inputs::Inputs;
 pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
@@ -144,6 +144,8 @@ pub(super) struct TaskArtifacts {
     /// Refuse archives with symbolic links that lead out of what is extracted
     #[arg(long)]
     pub(super) deny_external_symlinks: bool,
+    #[command(flatten)]
+    pub(super) import: Import,
     #[command(flatten)]
     pub(super) tuning: Tuning,
 }

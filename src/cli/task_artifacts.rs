@@ -3,7 +3,7 @@
 use crate::{
     archive::Placing,
     batch::{self, Item},
-    cli::{args, settings, settings::Tunables, ui::Ui},
+    cli::{args, image, settings, settings::Tunables, ui::Ui},
     error::{self, Error, Result},
     fetch::Request,
     fs::{self, Staging},
@@ -39,7 +39,12 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
         let client = tunables.client()?;
         let origin = origin(args.store, &client, &tunables.retry).await?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-        let items = items(&entries, &tasks, ui).await?;
+        let mut items = items(&entries, &tasks, ui).await?;
+        if let Some(imports) = image::imports(&args.import, ui).await? {
+            for item in &mut items {
+                item.shortcut = Some(Arc::clone(&imports));
+            }
+        }
         let transfers = tunables.transfers;
         let context = tunables.context(client, Staging::inside(&dest)?, start);
         batch::run(items, Arc::new(context), transfers).await?;
@@ -203,6 +208,7 @@ fn item(entry: &Entry, source: Source, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item
         places: Vec::new(),
         size: entry.size,
         observer,
+        shortcut: None,
     }
 }
 

@@ -27,7 +27,7 @@ struct Waiting {
 }
 
 /// A turn. It ends when this is dropped.
-pub(super) struct Slot(Arc<Slots>);
+pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
     /// Makes this many.
@@ -46,7 +46,7 @@ impl Slots {
     ///
     /// # Cancel safety
     /// A turn that comes to nobody goes to the next.
-    pub(super) async fn wait(self: &Arc<Self>, size: u64) -> Option<Slot> {
+    pub(crate) async fn wait(self: &Arc<Self>, size: u64) -> Option<Slot> {
         let turn = {
             let mut state = self.state();
             if state.free > 0 {

@@ -222,6 +222,97 @@ impl Tree {
         })
     }
 
+    /// Returns whether there is a directory of this path, and not just a link to one.
+    pub(crate) fn holds_directory(&mut self, path: &RelPath) -> Result<bool> {
+        let (parent, name) = match self.place(path, Missing::Refuse) {
+            Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            placed => placed?,
+        };
+        let stat = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+        Ok(stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+    }
+
+    /// Removes whatever has a path, with everything in it that `keep` does not want. Where there is nothing, nothing is
+    /// done. Links on the way are followed as far as they stay inside; `path` itself is not.
+    pub(crate) fn prune(&mut self, path: &RelPath, keep: &dyn Fn(&RelPath) -> bool) -> Result<()> {
+        let (parent, name) = match self.place(path, Missing::Refuse) {
+            Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            placed => placed?,
+        };
+        self.remove(&parent, &name, path, keep)?;
+        // The open descriptors may lead through what was just removed.
+        self.parents.clear();
+        Ok(())
+    }
+
+    /// Does the same for everything in a directory, which itself stays.
+    pub(crate) fn prune_content(
+        &mut self,
+        path: &RelPath,
+        keep: &dyn Fn(&RelPath) -> bool,
+    ) -> Result<()> {
+        let directory = match self.descend(path, Missing::Refuse) {
+            Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
+        self.remove_content(&directory, path, keep)?;
+        self.parents.clear();
+        Ok(())
+    }
+
+    fn remove(
+        &self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        path: &RelPath,
+        keep: &dyn Fn(&RelPath) -> bool,
+    ) -> Result<()> {
+        let shown = || self.path.join(path);
+        let flags = OPEN_DIRECTORY | OFlags::NOFOLLOW;
+        match fs::openat(parent, name, flags, Mode::empty()) {
+            Ok(directory) => {
+                self.remove_content(&directory, path, keep)?;
+                if keep(path) {
+                    return Ok(());
+                }
+                fs::unlinkat(parent, name, AtFlags::REMOVEDIR).context_with("remove", shown)
+            }
+            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) if keep(path) => Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                fs::unlinkat(parent, name, AtFlags::empty()).context_with("remove", shown)
+            }
+            Err(err) => Err(err).context_with("open", shown),
+        }
+    }
+
+    fn remove_content(
+        &self,
+        directory: &OwnedFd,
+        path: &RelPath,
+        keep: &dyn Fn(&RelPath) -> bool,
+    ) -> Result<()> {
+        let shown = || self.path.join(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let listed =
+            fs::openat(directory, ".", flags, Mode::empty()).context_with("open", shown)?;
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&listed).context_with("list", shown)? {
+            let entry = entry.context_with("list", shown)?;
+            names.push(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+        }
+        for name in names.iter().filter(|name| *name != "." && *name != "..") {
+            self.remove(directory, name, &path.join(name), keep)?;
+        }
+        Ok(())
+    }
+
     /// Gives directories their permissions and times, the innermost first.
     pub(crate) fn finish(mut self) -> Result<()> {
         for (path, target) in self.links.take().unwrap_or_default() {

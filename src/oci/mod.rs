@@ -12,6 +12,7 @@ mod config;
 mod descriptor;
 mod digest;
 pub mod image;
+pub mod import;
 pub mod inspect;
 pub mod key;
 pub mod layer;

@@ -1,6 +1,7 @@
 //! Extraction of tar archives: every member is read in turn and created in a confined [`Tree`].
 
 pub(super) mod header;
+mod layer;
 pub(super) mod pax;
 mod positions;
 pub(super) mod reader;
@@ -12,6 +13,7 @@ use crate::{
     fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::{RelPath, shown_name},
 };
+pub(super) use layer::apply;
 pub(crate) use positions::{Position, positions};
 use reader::{Member, Reader};
 use sparse::Segment;
@@ -20,6 +22,8 @@ use std::{
     ffi::OsStr,
     io::{self, BufRead},
     os::unix::ffi::OsStrExt,
+    path::Path,
+    thread::Scope,
 };
 use tar::EntryType;
 
@@ -32,26 +36,13 @@ pub(super) fn extract(
     writers: usize,
 ) -> Result<Vec<String>> {
     std::thread::scope(|scope| {
-        let mut extractor = Extractor {
-            tree: Tree::open(&job.directory)?,
-            behind: WriteBehind::start(scope, &job.directory, writers)?,
-            limits: &job.limits,
-            kept_mode_bits: kept_mode_bits(),
-            links: HashSet::new(),
-            names_kept: 0,
-            stripped: None,
-        };
-        if !job.limits.external_symlinks {
-            extractor.tree.deny_external_symlinks();
-        }
+        let mut extractor = Extractor::start(scope, &job.directory, &job.limits, writers)?;
         let mut reader = Reader::new(source, compression, &job.limits);
         while let Some(member) = reader.next_member()? {
             extractor.member(&mut reader, &member)?;
         }
         reader.finish()?;
-        extractor.behind.settle()?;
-        extractor.tree.finish()?;
-        Ok(extractor.stripped.into_iter().collect())
+        extractor.finish()
     })
 }
 
@@ -74,6 +65,37 @@ fn kept_mode_bits() -> u32 {
         0o777
     } else {
         0o777 & !umask().bits()
+    }
+}
+
+impl<'a> Extractor<'a> {
+    /// Begins to extract into a directory, with as many threads that write.
+    fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        directory: &Path,
+        limits: &'a Limits,
+        writers: usize,
+    ) -> Result<Self> {
+        let mut tree = Tree::open(directory)?;
+        if !limits.external_symlinks {
+            tree.deny_external_symlinks();
+        }
+        Ok(Self {
+            tree,
+            behind: WriteBehind::start(scope, directory, writers)?,
+            limits,
+            kept_mode_bits: kept_mode_bits(),
+            links: HashSet::new(),
+            names_kept: 0,
+            stripped: None,
+        })
+    }
+
+    /// Ends the extraction and returns warnings.
+    fn finish(mut self) -> Result<Vec<String>> {
+        self.behind.settle()?;
+        self.tree.finish()?;
+        Ok(self.stripped.into_iter().collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be typed for `image`.
 
 use super::Tuning;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -77,6 +77,28 @@ pub(in crate::cli) struct ImageExport {
     pub(in crate::cli) way: RegistryWay,
     #[command(flatten)]
     pub(in crate::cli) tuning: Tuning,
+}
+
+/// Images that fetches may be taken from.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Images")]
+pub(in crate::cli) struct Import {
+    /// Take fetches from the layers of an image before asking anybody: an image layout, a tar of one, or either with
+    /// `:TAG` (repeatable). Only entries whose SHA-256 is known beforehand are looked for
+    #[arg(long, value_name = "LAYOUT")]
+    pub(in crate::cli) cache_from: Vec<String>,
+    /// Believe the image with this digest what it has unpacked of archives: nobody can verify that by the archives' own
+    /// digests (repeatable)
+    #[arg(long, value_name = "sha256:HEX", requires = "cache_from")]
+    pub(in crate::cli) trust_cache: Vec<Digest>,
+    /// The directory in images that fetches are in
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/fetches",
+        requires = "cache_from"
+    )]
+    pub(in crate::cli) cache_directory: String,
 }
 
 /// How layers are compressed.

@@ -1,10 +1,13 @@
 //! `fetch-content image`: fetches as layers of images.
 
 mod export;
+mod import;
 mod inspect;
 mod pull;
 mod push;
 mod registry;
+
+pub(super) use import::imports;
 
 use crate::{
     cli::{args, args::ImageVerb, ui::Ui},

@@ -1,6 +1,7 @@
 //! `image`: fetches as layers of images, and what builds and other tools make of them.
 
 mod export;
+mod import;
 mod inspect;
 
 use std::fs;

@@ -134,7 +134,10 @@ impl Packer {
         let _turn = turn.map_err(|_closed| Error::Cancelled)?;
         let (layout, directory) = (Arc::clone(&self.layout), directory.clone());
         let (format, stop, began) = (self.format, Arc::clone(&self.stop), self.began);
+        let staging = Arc::clone(&self.context.staging);
         run_blocking(move || {
+            // Lives as long as anybody reads or writes in it.
+            let _staging = staging;
             let packing = Packing {
                 directory: &directory,
                 origin: match staged.unpacked {
