@@ -37,7 +37,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     ffi::OsString,
     fs::File,
-    io::{BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     num::NonZero,
     path::{Path, PathBuf},
 };
@@ -161,15 +161,16 @@ pub(crate) fn apply_layer(
     let threads = u32::try_from(cores()).unwrap_or(1);
     let layer = BufReader::with_capacity(LAYER_READ, layer);
     let decoded = decode::parallel(compression, layer, threads, limits).map_err(tar::read_error)?;
-    let mut decoded = Hashed {
-        inner: decoded,
-        hasher: Sha256::new(),
-    };
-    std::thread::scope(|scope| {
-        let ahead = ReadAhead::start(scope, &mut decoded);
-        tar::apply(ahead, compression, directory, limits)
+    let hasher = std::thread::scope(|scope| {
+        // Hashed where it is extracted: decoding takes the longer part of the time.
+        let mut content = Hashed {
+            inner: ReadAhead::start(scope, decoded),
+            hasher: Sha256::new(),
+        };
+        tar::apply(&mut content, compression, directory, limits)?;
+        Ok::<_, crate::Error>(content.hasher)
     })?;
-    Ok(Sha256Digest::from_bytes(decoded.hasher.finalize().into()))
+    Ok(Sha256Digest::from_bytes(hasher.finalize().into()))
 }
 
 /// How a layer is compressed.
@@ -187,10 +188,27 @@ struct Hashed<R> {
 }
 
 impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..length]);
         Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        if length == 0 {
+            return;
+        }
+        // What was filled is there; only that can be consumed.
+        if let Ok(filled) = self.inner.fill_buf() {
+            self.hasher.update(&filled[..length]);
+        }
+        self.inner.consume(length);
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use tar::{EntryType, Header};
 
 /// The Python tool's level, and that of the `zstd` program.
-pub(super) const LEVEL: i32 = 3;
+const LEVEL: i32 = 3;
 
 /// What the size of a header is, and what content is padded to.
 const BLOCK: usize = 512;
