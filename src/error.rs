@@ -606,7 +606,8 @@ impl Error {
                  the key of the worker that ran it"
             }
             Self::Damaged { .. } => {
-                "`fetch-content store verify --discard` removes what is damaged"
+                "`fetch-content store verify --discard` removes what is damaged in a store; an image has to be made or \
+                 pulled again"
             }
             Self::Signature { .. } => {
                 "either this is not what its maker signed, or the keys given are not the maker's present ones"

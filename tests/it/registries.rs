@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -123,13 +123,8 @@ fn a_layout_in_a_tar_is_pushed_from_where_it_is() {
     image.assert_in(&sandbox.path("back"), "1");
 }
 
-#[test]
-fn images_of_several_platforms_are_chosen_from_or_taken_whole() {
-    let test = "images_of_several_platforms_are_chosen_from_or_taken_whole";
-    let Some(registry) = DockerRegistry::start(test, &Door::Open) else {
-        return;
-    };
-    let sandbox = Sandbox::new();
+/// A layout with an index of two images, and what they are for.
+fn of_two_platforms(sandbox: &Sandbox) -> ([(&'static str, Image); 2], Vec<u8>, PathBuf) {
     let images = ["s390x", "riscv64"].map(|name| {
         let layers = [b"common".to_vec(), name.as_bytes().to_vec()];
         (name, Image::for_architecture(name, &layers))
@@ -137,7 +132,7 @@ fn images_of_several_platforms_are_chosen_from_or_taken_whole() {
     let mut entries = Vec::new();
     for (architecture, image) in &images {
         for blob in image.blobs().chain([&image.manifest]) {
-            put(&sandbox, "layout", blob);
+            put(sandbox, "layout", blob);
         }
         let mut entry = descriptor(MANIFEST, &image.manifest);
         entry["platform"] = json!({"os": "linux", "architecture": architecture});
@@ -145,7 +140,18 @@ fn images_of_several_platforms_are_chosen_from_or_taken_whole() {
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
     let index = index.to_string().into_bytes();
-    let layout = layout_of(&sandbox, "layout", INDEX, &index);
+    let layout = layout_of(sandbox, "layout", INDEX, &index);
+    (images, index, layout)
+}
+
+#[test]
+fn images_of_several_platforms_are_chosen_from_or_taken_whole() {
+    let test = "images_of_several_platforms_are_chosen_from_or_taken_whole";
+    let Some(registry) = DockerRegistry::start(test, &Door::Open) else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let (images, index, layout) = of_two_platforms(&sandbox);
     let name = registry.image("multi:1");
     let outcome = push(&sandbox, &layout, &name).run();
     assert_eq!(
@@ -174,6 +180,11 @@ fn images_of_several_platforms_are_chosen_from_or_taken_whole() {
             assert!(sandbox.read(&path) == *blob);
         }
     }
+    let one = registry.image(&format!("multi@{}", images[0].1.digest()));
+    expect(pull(&sandbox, &one, "one").run(), &images[0].1).expect_stderr(&[
+        "is for linux/s390x, not for linux/",
+        ", and there is no other",
+    ]);
     pull(&sandbox, &name, "none")
         .args(["--platform", "linux/arm/v7"])
         .run()

@@ -14,12 +14,13 @@ use fetch_content::fs::Staging;
 use fetch_content::http::{Client, RetryPolicy, Settings};
 use fetch_content::oci::registry::{Connection, Logins, Remote, Repository};
 use fetch_content::oci::{Blobs, Manifest};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::archives::noise;
 use crate::support::images::{INDEX, Image, LAYER, MANIFEST, descriptor, digest};
 use crate::support::registry::{Fault, Registry, error};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, wait_until};
 use crate::support::server::{Reply, Seen, Server};
 
 /// What is sent whole, and a chunk.
@@ -327,6 +328,30 @@ fn with_tokens(registry: &Registry, tokens: &Server, good_for: usize) {
 }
 
 #[test]
+fn a_mount_that_no_token_allows_is_an_upload() {
+    let image = Image::of(&[b"layer".to_vec()]);
+    let (sandbox, registry, tokens) = (Sandbox::new(), Registry::start(), Server::start());
+    let layout = image.layout(&sandbox, "layout");
+    registry.hold("from/here", "1", &image);
+    let realm = tokens.url("/token");
+    registry.guard(move |seen| {
+        let challenge = format!("Bearer realm=\"{realm}\"");
+        let refused = error(401, "UNAUTHORIZED").header("WWW-Authenticate", challenge);
+        (seen.header("authorization") != Some("Bearer t0ken")).then_some(refused)
+    });
+    tokens.serve_by("/token", |seen| {
+        if seen.path.contains("from%2Fhere") {
+            return error(403, "DENIED");
+        }
+        Reply::ok(json!({"token": "t0ken"}).to_string())
+    });
+    let run = push(&sandbox, &layout, &registry.image("a/b:1"));
+    let outcome = run.args(["--mount-from", "from/here"]).run();
+    expect(outcome, &image).expect_stderr(&["2 blobs sent (", "0 mounted"]);
+    registry.assert_holds("a/b", "1", &image);
+}
+
+#[test]
 fn tokens_that_expire_are_renewed() {
     let image = Image::of(&[noise(LARGE, 6), b"x".to_vec()]);
     let (sandbox, registry, tokens) = (Sandbox::new(), Registry::start(), Server::start());
@@ -587,6 +612,38 @@ fn blobs_go_on_where_they_broke_and_a_second_run_goes_on_where_the_first_was() {
     expect_nothing_pulled(&sandbox, outcome, 3);
     expect(pull(&sandbox, &registry.image("a/b:1")).run(), &image);
     image.assert_in(&sandbox.path("out"), "1");
+}
+
+#[test]
+fn who_is_interrupted_leaves_only_what_is_complete() {
+    let image = Image::of(&[noise(3_000_000, 10), b"small".to_vec()]);
+    let (large, small) = (digest(&image.layers[0]), digest(&image.layers[1]));
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.hold("a/b", "1", &image);
+        let stalled = Reply::ok(&image.layers[0]).stall_after(1_000_000);
+        registry.script("GET", &large, [Fault::Reply(stalled)]);
+        let running = pull(&sandbox, &registry.image("a/b:1")).spawn();
+        registry
+            .server
+            .wait_for_stall(&format!("/v2/a/b/blobs/{large}"));
+        let blobs = sandbox.path("out/blobs/sha256");
+        wait_until("the small blob", || blobs.join(&small[7..]).exists());
+        running.signal(signal);
+        let outcome = running.finish();
+        assert_eq!(outcome.status.code(), code, "{outcome:?}");
+        assert!(!blobs.join(&large[7..]).exists(), "{outcome:?}");
+        assert!(!sandbox.path("out/index.json").exists(), "{outcome:?}");
+        let tree = sandbox.tree();
+        let mut paths = tree.paths().into_iter();
+        let staging = paths.any(|path| path.contains(".fetch-content."));
+        assert_eq!(staging, signal == Signal::KILL, "{outcome:?}");
+        // The next one goes on, and removes what was left.
+        let outcome = pull(&sandbox, &registry.image("a/b:1")).run();
+        expect(outcome, &image);
+        image.assert_in(&sandbox.path("out"), "1");
+        assert_eq!(registry.count("GET", &small), 1);
+    }
 }
 
 #[test]

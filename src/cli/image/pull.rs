@@ -35,6 +35,12 @@ pub(super) async fn run(args: args::ImagePull, ui: &Arc<Ui>) -> Result<()> {
         context: Arc::new(tunables.context_in(client, staging, start)),
     };
     let pulled = pull(&job, |digest| ui.watch(&short(digest))).await?;
+    if let Some(other) = &pulled.other_platform {
+        ui.warning(&format!(
+            "{reference} is for {other}, not for {}, and there is no other",
+            job.platforms
+        ));
+    }
     ui.summary(start.elapsed());
     ui.line(&format!(
         "pulled {reference} as `{}`: {} blobs fetched, {} were there",

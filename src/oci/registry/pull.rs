@@ -8,7 +8,9 @@ use crate::{
     error::{Error, Result},
     fetch::Context,
     observe::Observer,
-    oci::{Descriptor, Digest, Index, Layout, Manifest, Platform, media_type},
+    oci::{
+        Descriptor, Digest, ImageConfig, Index, Layout, MAX_CONFIG, Manifest, Platform, media_type,
+    },
     stream::bridge::{ended_well, run_blocking},
 };
 use serde::de::DeserializeOwned;
@@ -140,6 +142,8 @@ pub struct Pulled {
     pub fetched: usize,
     /// How many were there already.
     pub present: usize,
+    /// What the only image there is runs on, if that is not the platform that was wanted.
+    pub other_platform: Option<String>,
 }
 
 /// Pulls an image. `watch` returns who watches a blob.
@@ -180,18 +184,38 @@ pub async fn pull(pull: &Pull, watch: impl Fn(&Digest) -> Arc<dyn Observer>) -> 
     }
     let (layout, tag) = (Arc::clone(&pull.layout), pull.tag.clone());
     let (documents, root) = (found.documents, found.root.clone());
-    run_blocking(move || {
+    let platforms = pull.platforms.clone();
+    let finishing = run_blocking(move || {
         for document in &documents {
             layout.put(&document.descriptor.media_type, &document.bytes)?;
         }
-        layout.tag(&tag, root)
-    })
-    .await?;
+        layout.tag(&tag, root.clone())?;
+        Ok(other_platform(&layout, &root, &platforms))
+    });
     Ok(Pulled {
         descriptor: found.root,
         fetched,
         present,
+        other_platform: finishing.await?,
     })
+}
+
+/// Returns what an image runs on that was not chosen from others, if it is not what was wanted. Caches run on nothing.
+fn other_platform(layout: &Layout, root: &Descriptor, platforms: &Platforms) -> Option<String> {
+    let manifest = layout.manifest(root).ok()?;
+    if !media_type::is_config(&manifest.config.media_type) {
+        return None;
+    }
+    let config = layout.read(&manifest.config, MAX_CONFIG).ok()?;
+    let config = ImageConfig::parse(&config, "").ok()?;
+    let platform = Platform {
+        architecture: config.text("architecture")?.to_owned(),
+        os: config.text("os")?.to_owned(),
+        variant: config.text("variant").map(str::to_owned),
+        os_version: None,
+    };
+    let shown = format!("{}/{}", platform.os, platform.architecture);
+    (!platforms.allow(&platform)).then(|| shown.escape_debug().to_string())
 }
 
 /// What belongs to an image.
