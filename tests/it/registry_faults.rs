@@ -178,6 +178,34 @@ fn lost_sessions_begin_again() {
 }
 
 #[test]
+fn the_end_of_an_upload_is_repeated_alone() {
+    let image = Image::of(&[noise(LARGE, 11)]);
+    let cases = [
+        // It needs another moment, and then it is asked once more.
+        (
+            vec![
+                Fault::Reply(Reply::status(503)),
+                Fault::Reply(Reply::status(504)),
+            ],
+            3,
+        ),
+        // It has done it, and could not say so.
+        (vec![Fault::Answer(Reply::close_before_response())], 1),
+    ];
+    for (faults, puts) in cases {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        let layout = image.layout(&sandbox, "layout");
+        registry.hold_blob("a/b", &image.config);
+        registry.script("PUT", UPLOADS, faults);
+        let outcome = push(&sandbox, &layout, &registry.image("a/b:1")).run();
+        let outcome = expect(outcome, &image);
+        registry.assert_holds("a/b", "1", &image);
+        assert_eq!(registry.count("PUT", UPLOADS), puts, "{outcome:?}");
+        assert_eq!(registry.count("POST", UPLOADS), 1, "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_does_not_arrive_as_it_was_sent_is_sent_again() {
     let image = Image::of(&[b"layer".to_vec()]);
     let (sandbox, registry) = (Sandbox::new(), Registry::start());

@@ -58,6 +58,9 @@ pub struct Pushed {
 pub async fn push(push: &Push, watch: impl Fn(&Digest) -> Arc<dyn Observer>) -> Result<Pushed> {
     let (layout, image) = (Arc::clone(&push.layout), push.image.clone());
     let belongings = run_blocking(move || Belongings::of(&layout, &image)).await?;
+    if let Some(first) = belongings.blobs.first() {
+        knock(&push.repository, first, &*watch(&first.digest)).await?;
+    }
     let turns = Arc::new(Semaphore::new(push.transfers.min(Semaphore::MAX_PERMITS)));
     let mut running = JoinSet::new();
     for blob in belongings.blobs {
@@ -100,6 +103,16 @@ pub async fn push(push: &Push, watch: impl Fn(&Digest) -> Arc<dyn Observer>) -> 
         put.map_err(|err| push.repository.failed("push the manifest of", err))?;
     }
     Ok(pushed)
+}
+
+/// Asks for one blob, before many ask at once: a token server that is slow or refuses is waited for once.
+async fn knock(repository: &Repository, blob: &Descriptor, observer: &dyn Observer) -> Result<()> {
+    let asked = Attempts::new(&repository.retry, observer)
+        .run(|| repository.has_blob(&blob.digest))
+        .await;
+    asked
+        .map_err(|err| repository.failed("push", err))
+        .map(drop)
 }
 
 /// Sends a manifest, and looks whether it is the same there.

@@ -12,7 +12,7 @@
 
 use super::{Repository, scope::Scopes};
 use crate::{
-    error::{Error, Result},
+    error::{self, Error, Result, Retry},
     fs::Outgoing,
     http::{Attempts, Hashes, Header, Method, Reply},
     observe::{Event, Fetched, Observer},
@@ -269,10 +269,24 @@ impl<'a> Upload<'a> {
             offset = reached;
         }
         self.check_file()?;
+        Ok(self.close(location, attempts).await?)
+    }
+
+    /// Ends a session that has everything. A registry may need more time for that than it is given: then it is asked
+    /// whether it has the blob, before anything is sent again.
+    async fn close(&self, location: Url, attempts: &Attempts<'_>) -> Result<()> {
         let (repository, closing) = (self.repository, self.closing(location));
-        let closed = repository.ask(Method::PUT, closing, &repository.scopes);
-        closed.await.map_err(refused)?;
-        Ok(())
+        loop {
+            let asking = repository.ask(Method::PUT, closing.clone(), &repository.scopes);
+            match asking.await {
+                Ok(_) => return Ok(()),
+                Err(err) if err.retry() == Retry::Soon => attempts.again(err).await?,
+                Err(err) => return Err(refused(err)),
+            }
+            if repository.has_blob(&self.descriptor.digest).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Returns if it is worth asking how far the registry is.
@@ -293,7 +307,7 @@ impl<'a> Upload<'a> {
                 let again = Error::Send {
                     url: SafeUrl::from(&self.repository.url("blobs/uploads/")?),
                     transient: true,
-                    source: io::Error::other(crate::error::chain(&err)),
+                    source: io::Error::other(error::chain(&err)),
                 };
                 Ok(attempts.again(again).await?)
             }
@@ -316,7 +330,7 @@ impl<'a> Upload<'a> {
                 err @ Error::Status {
                     code: 400..=499, ..
                 },
-            ) if err.retry() == crate::error::Retry::Never => Err(forgotten(err)),
+            ) if err.retry() == Retry::Never => Err(forgotten(err)),
             asked => asked,
         }
     }

@@ -52,7 +52,14 @@ impl Registry {
             ..State::default()
         }));
         let own = Arc::clone(&state);
-        server.serve_rest_by(move |seen| lock(&own).answer(seen));
+        server.serve_rest_by(move |seen| {
+            let reply = lock(&own).answer(seen);
+            if seen.method == "HEAD" {
+                reply.bodyless()
+            } else {
+                reply
+            }
+        });
         Self { server, state }
     }
 
@@ -180,7 +187,6 @@ impl State {
             ("POST", Some(_)) => self.begin(repository, seen),
             (method, Some(_)) => self.go_on(method, seen),
             (_, None) => match self.blobs.get(&(repository.to_owned(), name.to_owned())) {
-                None if seen.method == "HEAD" => Reply::status(404),
                 None => error(404, "BLOB_UNKNOWN"),
                 Some(blob) if seen.method == "HEAD" => {
                     Reply::status(200).claiming_length(blob.len())

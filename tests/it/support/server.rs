@@ -108,6 +108,12 @@ impl Reply {
         Self::with_status(status, body.to_string()).header("Content-Type", "application/json")
     }
 
+    /// The same head, and nothing behind it.
+    pub(crate) fn bodyless(mut self) -> Self {
+        self.body = Arc::from([]);
+        self
+    }
+
     /// A redirect of the given kind.
     pub(crate) fn redirect(status: u16, location: impl Into<String>) -> Self {
         Self::with_status(status, b"See elsewhere").header("Location", location)
