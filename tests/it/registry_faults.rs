@@ -178,6 +178,23 @@ fn lost_sessions_begin_again() {
 }
 
 #[test]
+fn a_registry_that_takes_nothing_is_given_up() {
+    let image = Image::of(&[noise(LARGE, 12)]);
+    for (range, patches) in [("0-0", 5), ("0-9999999", 10)] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        let layout = image.layout(&sandbox, "layout");
+        let nothing = || Fault::Keep(0, Reply::status(202).header("Range", range));
+        registry.script("PATCH", UPLOADS, (0..30).map(|_| nothing()));
+        let outcome = push(&sandbox, &layout, &registry.image("a/b:1")).run();
+        let outcome = outcome.expect_code(3).expect_stderr(&[
+            "gave up after 5 attempts",
+            "the registry takes nothing of it",
+        ]);
+        assert_eq!(registry.count("PATCH", UPLOADS), patches, "{outcome:?}");
+    }
+}
+
+#[test]
 fn the_end_of_an_upload_is_repeated_alone() {
     let image = Image::of(&[noise(LARGE, 11)]);
     let cases = [

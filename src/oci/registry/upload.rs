@@ -246,6 +246,10 @@ impl<'a> Upload<'a> {
                 .send(Method::PATCH, location.clone(), vec![range], offset..end)
                 .await;
             let reply = match sent {
+                // Again and again, perhaps; and of `0-0` nobody knows what it means.
+                Ok(reply) if reached(&reply).is_some_and(|to| to <= offset.max(1)) => {
+                    return Err(broken(&location, true, "the registry takes nothing of it").into());
+                }
                 Ok(reply) => reply,
                 Err(err) => {
                     self.go_on(err, offset, attempts).await?;
