@@ -3,7 +3,7 @@
 //! Manifests come first, then blobs, several at a time; each is in the layout as soon as it is verified, so that what was
 //! interrupted goes on where it was. The tag comes last.
 
-use super::{Repository, repository::Document};
+use super::{Platforms, Repository, repository::Document};
 use crate::{
     error::{Error, Result},
     fetch::Context,
@@ -14,108 +14,12 @@ use crate::{
     stream::bridge::{ended_well, run_blocking},
 };
 use serde::de::DeserializeOwned;
-use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// How deep indexes may be in each other, and how many manifests there may be in all.
 const MAX_DEPTH: usize = 4;
 const MAX_MANIFESTS: usize = 1000;
-
-/// Which of the images of an index to take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Platforms {
-    /// All, with the index itself.
-    All,
-    /// The first that fits.
-    One {
-        /// The system, as Go calls it.
-        os: String,
-        /// The processor, as Go calls it.
-        architecture: String,
-        /// Its variant, if it matters.
-        variant: Option<String>,
-    },
-}
-
-/// A text names no platform.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`{0}` is no platform: expected OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64, or `all`"
-)]
-pub struct ParsePlatformsError(String);
-
-impl Default for Platforms {
-    /// What this program runs on.
-    fn default() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            "powerpc64" => "ppc64le",
-            other => other,
-        };
-        Self::One {
-            os: std::env::consts::OS.to_owned(),
-            architecture: architecture.to_owned(),
-            variant: None,
-        }
-    }
-}
-
-impl FromStr for Platforms {
-    type Err = ParsePlatformsError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePlatformsError> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let of = |os: &str, architecture: &str, variant: Option<&str>| Self::One {
-            os: os.to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
-        };
-        match parts[..] {
-            ["all"] => Ok(Self::All),
-            _ if parts.contains(&"") => Err(ParsePlatformsError(text.escape_debug().to_string())),
-            [os, architecture] => Ok(of(os, architecture, None)),
-            [os, architecture, variant] => Ok(of(os, architecture, Some(variant))),
-            _ => Err(ParsePlatformsError(text.escape_debug().to_string())),
-        }
-    }
-}
-
-impl fmt::Display for Platforms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::One {
-                os,
-                architecture,
-                variant,
-            } => {
-                write!(f, "{os}/{architecture}")?;
-                variant
-                    .iter()
-                    .try_for_each(|variant| write!(f, "/{variant}"))
-            }
-        }
-    }
-}
-
-impl Platforms {
-    fn allow(&self, platform: &Platform) -> bool {
-        match self {
-            Self::All => true,
-            Self::One {
-                os,
-                architecture,
-                variant,
-            } => {
-                platform.os == *os
-                    && platform.architecture == *architecture
-                    && (variant.is_none() || platform.variant == *variant)
-            }
-        }
-    }
-}
 
 /// What to pull, and where to.
 pub struct Pull {
@@ -332,36 +236,5 @@ fn hostile(document: &Document, problem: &str) -> Error {
     Error::Damaged {
         place: format!("manifest {}", document.descriptor.digest),
         problem: problem.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Platforms;
-    use crate::oci::Platform;
-
-    #[test]
-    fn platforms_are_read_and_shown() {
-        for text in ["all", "linux/amd64", "linux/arm/v7"] {
-            assert_eq!(text.parse::<Platforms>().unwrap().to_string(), text);
-        }
-        for text in ["", "linux", "/amd64", "linux/", "linux/a/b/c", "All"] {
-            let err = text.parse::<Platforms>().unwrap_err().to_string();
-            assert!(
-                err.starts_with(&format!("`{text}` is no platform")),
-                "{err}"
-            );
-        }
-        let arm = |variant: Option<&str>| Platform {
-            architecture: "arm".into(),
-            os: "linux".into(),
-            variant: variant.map(str::to_owned),
-            os_version: None,
-        };
-        let any: Platforms = "linux/arm".parse().unwrap();
-        let seven: Platforms = "linux/arm/v7".parse().unwrap();
-        assert!(any.allow(&arm(None)) && any.allow(&arm(Some("v6"))));
-        assert!(seven.allow(&arm(Some("v7"))) && !seven.allow(&arm(Some("v6"))));
-        assert!(!Platforms::default().allow(&arm(None)) || cfg!(target_arch = "arm"));
     }
 }

@@ -10,7 +10,11 @@
 //! real registries add a chunk that is out of order where they should refuse it, and say `0-0` for nothing as well as for
 //! one byte. When a session is lost, another one begins.
 
-use super::{Repository, scope::Scopes};
+use super::{
+    Repository,
+    scope::Scopes,
+    session::{self, Session, broken, forgotten, reached, refused},
+};
 use crate::{
     error::{self, Error, Result, Retry},
     fs::Outgoing,
@@ -34,9 +38,6 @@ const CHUNK: u64 = 32 << 20;
 /// What is sent whole, in bytes.
 const WHOLE: u64 = CHUNK;
 
-/// The largest chunk that a registry may ask for, in bytes: it is not in memory, but it is what a break can cost.
-const MAX_CHUNK: u64 = 1 << 30;
-
 /// What became of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -58,12 +59,6 @@ pub(super) struct Upload<'a> {
     pub(super) mount_from: &'a [String],
     pub(super) observer: &'a dyn Observer,
     hashes: Mutex<Hashes>,
-}
-
-/// A session: where the registry takes the next chunk.
-struct Session {
-    location: Url,
-    least_chunk: u64,
 }
 
 /// Why chunks did not make it.
@@ -168,7 +163,7 @@ impl<'a> Upload<'a> {
         let scopes = repository.scopes.clone().with(&Scopes::pull(from));
         match repository.ask(Method::POST, url, &scopes).await {
             Ok(reply) if reply.status == 201 => Ok(Mount::Done),
-            Ok(reply) => Ok(Mount::Session(self.session(&reply)?)),
+            Ok(reply) => Ok(Mount::Session(Session::of(&reply, repository)?)),
             // A token for both repositories may be refused where that for one is not.
             Err(Error::Status {
                 code: 400..=407, ..
@@ -181,38 +176,7 @@ impl<'a> Upload<'a> {
         let repository = self.repository;
         let url = repository.url("blobs/uploads/")?;
         let reply = repository.ask(Method::POST, url, &repository.scopes);
-        self.session(&reply.await?)
-    }
-
-    /// Reads where to go on.
-    fn session(&self, reply: &Reply) -> Result<Session> {
-        let location = self.location(reply)?.ok_or_else(|| {
-            broken(
-                &reply.url,
-                false,
-                "the registry does not say where to upload to",
-            )
-        })?;
-        let least = reply.header("oci-chunk-min-length");
-        let least: Option<u64> = least.and_then(|text| text.trim().parse().ok());
-        Ok(Session {
-            location,
-            least_chunk: least.unwrap_or(0).min(MAX_CHUNK),
-        })
-    }
-
-    fn location(&self, reply: &Reply) -> Result<Option<Url>> {
-        let Some(text) = reply.header("location") else {
-            return Ok(None);
-        };
-        match reply.url.join(text) {
-            Ok(url) if self.repository.may_lead_to(&url) => Ok(Some(url)),
-            _ => Err(broken(
-                &reply.url,
-                false,
-                "the registry says to upload to something that is no URL, or without TLS",
-            )),
-        }
+        Session::of(&reply.await?, repository)
     }
 
     async fn send_whole(&self, session: Session) -> Result<()> {
@@ -256,7 +220,7 @@ impl<'a> Upload<'a> {
                     self.ask_how_far(&location).await?
                 }
             };
-            if let Some(next) = self.location(&reply)? {
+            if let Some(next) = session::location(&reply, self.repository)? {
                 location = next;
             }
             let reached = reached(&reply).unwrap_or(end);
@@ -393,60 +357,9 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Says of a refusal at the end what it means.
-fn refused(err: Error) -> Error {
-    match &err {
-        // The file is right: it is what arrived that is not.
-        Error::Status {
-            url,
-            code: 400,
-            answer: Some(answer),
-            ..
-        } if answer.starts_with("DIGEST_INVALID") => Error::Send {
-            url: url.clone(),
-            transient: true,
-            source: io::Error::other(format!("it did not arrive as it was sent: {answer}")),
-        },
-        Error::Status {
-            code: 404 | 416, ..
-        } => forgotten(err),
-        _ => err,
-    }
-}
-
-/// Says that there has to be another session.
-fn forgotten(err: Error) -> Error {
-    match err {
-        Error::Status { url, status, .. } => Error::Send {
-            url,
-            transient: true,
-            source: io::Error::other(format!("the registry has lost the upload ({status})")),
-        },
-        err => err,
-    }
-}
-
-/// Says of an answer that it is none. `transient` is whether another one may be.
-fn broken(url: &Url, transient: bool, problem: &str) -> Error {
-    Error::Send {
-        url: SafeUrl::from(url),
-        transient,
-        source: io::Error::new(io::ErrorKind::InvalidData, problem.to_owned()),
-    }
-}
-
 /// What a registry makes of the wish to mount.
 enum Mount {
     Done,
     Session(Session),
     Refused,
-}
-
-/// Returns how many bytes a session has, by its `Range`: `0-` and the last one.
-fn reached(reply: &Reply) -> Option<u64> {
-    let range = reply.header("range")?;
-    let range = range.strip_prefix("bytes=").unwrap_or(range);
-    let (first, last) = range.split_once('-')?;
-    let last: u64 = last.trim().parse().ok()?;
-    (first.trim() == "0").then(|| last.saturating_add(1))
 }
