@@ -240,8 +240,6 @@ impl Image {
             .iter()
             .map(|(layer, _)| layer.size)
             .fold(0, u64::saturating_add);
-        // Decoders have windows of many megabytes here, too.
-        let _slot = context.placing_slots.wait(bytes).await;
         let taken = self.apply(wanted, layers, context).await;
         taken
             .map(|staged| Taken { staged, bytes })
@@ -281,6 +279,8 @@ impl Image {
                 inner: self.blobs.open(&layer).await?,
                 stop: Arc::clone(&stop.0),
             };
+            // Decoders have windows of many megabytes here, too. Only now: a blob that is downloaded needs a slot for that.
+            let _slot = context.placing_slots.wait(layer.size).await;
             let (root, limits) = (root.to_owned(), context.limits.clone());
             // The staging area lives as long as anybody writes in it.
             let staging = Arc::clone(&context.staging);

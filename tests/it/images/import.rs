@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::archives::zst;
+use crate::support::docker_registry::{DockerRegistry, Door};
 use crate::support::server::{Reply, Server};
 use crate::support::tree::Tree;
 
@@ -99,6 +100,33 @@ fn everything_comes_from_the_layers_of_a_trusted_image() {
         fs::remove_dir_all(sandbox.path("dest")).expect("remove what was fetched");
     }
     assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn everything_comes_from_a_registry() {
+    let test = "everything_comes_from_a_registry";
+    let Some(registry) = DockerRegistry::start(test, &Door::Open) else {
+        return;
+    };
+    let ((sandbox, digest), server) = (dead(), Server::start());
+    let image = registry.image("ci/inputs:1");
+    let push = ["image", "push", "image", &image];
+    printed(
+        sandbox
+            .binary()
+            .args(push)
+            .env("HOME", sandbox.path("home")),
+    );
+    let from = format!("docker://{image}");
+    let words = ["--cache-from", &from, "--trust-cache", &digest];
+    let run = |words: &[&str]| fetch(&sandbox, &server, words).env("HOME", sandbox.path("home"));
+    success(run(&words)).expect_stderr(&["fetched 4 of 4"]);
+    tree(&sandbox, "expected").assert_same(&tree(&sandbox, "dest"), "a registry");
+    assert_eq!(server.requests().len(), 0);
+    // A name of nothing is a miss.
+    let nothing = format!("docker://{}", registry.image("ci/nothing"));
+    let outcome = run(&["--cache-from", &nothing]).run().expect_code(3);
+    outcome.expect_stderr(&["warning: no cache is used from ", "404"]);
 }
 
 #[test]
