@@ -5,7 +5,7 @@ use crate::{
     Limits, Placing, Repack,
     archive::{self, Job},
     error::Result,
-    fs, http,
+    fs, http, oci,
     stream::{BlockingReader, bridge::pipe},
 };
 use bytes::Bytes;
@@ -58,6 +58,30 @@ pub fn sniff(content: &[u8], limits: &Limits) -> io::Result<String> {
 /// returns what both made of it.
 pub fn decode(content: &[u8], most: u64, limits: &Limits) -> [io::Result<Vec<u8>>; 2] {
     archive::fuzzing::decode(content, most, limits)
+}
+
+/// Puts uncompressed layers of an image on top of each other in an empty directory.
+///
+/// # Errors
+/// As taking fetches from images has them.
+pub fn apply_layers(layers: &[&[u8]], directory: &Path, limits: &Limits) -> Result<()> {
+    for layer in layers {
+        let layer = io::Cursor::new(layer.to_vec());
+        archive::apply_layer(layer, archive::LayerPacking::None, directory, limits)?;
+    }
+    Ok(())
+}
+
+/// Reads the description of a cache, as an exported one and as that of an image with a few layers, and returns for either
+/// how many layers there are and the layers of all results that can be used.
+#[must_use]
+pub fn cache(json: &[u8]) -> [Option<(usize, Vec<Vec<usize>>)>; 2] {
+    oci::cache::fuzzing::read(json).map(|cache| {
+        let cache = cache.ok()?;
+        let outcomes = cache.entries.iter().flat_map(|entry| &entry.outcomes);
+        let usable = outcomes.filter_map(|outcome| cache.layers_of(outcome).ok());
+        Some((cache.layers.len(), usable.collect()))
+    })
 }
 
 /// Removes a directory and what is in it, whatever its permissions.

@@ -206,6 +206,8 @@ fn every_command_runs() {
         "fetches/host/tools.zip",
         "inputs/check-inputs.sh",
         "served/check-inputs.sh",
+        "from-image/check-inputs.sh",
+        "inputs-of-build/index.json",
         "caches/pip/.cachelog",
     ] {
         assert!(matches!(tree.at(path).kind, Kind::File { .. }), "{path}");

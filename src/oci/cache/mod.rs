@@ -10,6 +10,8 @@
 
 mod describe;
 mod exported;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod graph;
 mod inline;
 pub mod model;

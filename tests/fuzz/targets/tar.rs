@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "it looks at the disk directly")]
 
 use fetch_content::{fuzzing, rel_path::RelPath};
-use fetch_content_fuzz::{Cage, expect_archive_error, limits};
+use fetch_content_fuzz::{Cage, expect_archive_error, limits, with_checksums};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use std::{collections::BTreeMap, fs, io::Read, path::Path};
 use tar::{Archive, Entry, EntryType};
@@ -20,19 +20,6 @@ fuzz_target!(|content: &[u8]| -> Corpus {
     });
     Corpus::Keep
 });
-
-/// Sets the checksums right of everything that looks like a header, which no mutation would ever do.
-fn with_checksums(content: &[u8]) -> Vec<u8> {
-    let mut archive = content.to_vec();
-    for block in archive.chunks_exact_mut(512) {
-        if &block[257..262] == b"ustar" {
-            block[148..156].fill(b' ');
-            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        }
-    }
-    archive
-}
 
 /// Panics unless the plain files of an archive of nothing but plain files and directories are there.
 fn compare(archive: &[u8], stage: &Path) {
