@@ -40,14 +40,16 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
         let origin = origin(args.store, &client, &tunables.retry).await?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
         let mut items = items(&entries, &tasks, ui).await?;
-        if let Some(imports) = image::imports(&args.import, ui).await? {
+        let transfers = tunables.transfers;
+        let connection = image::connection(&args.import.way, &client, &tunables);
+        let context = tunables.context(client, Staging::inside(&dest)?, start);
+        let context = Arc::new(context);
+        if let Some(imports) = image::imports(&args.import, &connection, &context, ui).await? {
             for item in &mut items {
                 item.shortcut = Some(Arc::clone(&imports));
             }
         }
-        let transfers = tunables.transfers;
-        let context = tunables.context(client, Staging::inside(&dest)?, start);
-        batch::run(items, Arc::new(context), transfers).await?;
+        batch::run(items, context, transfers).await?;
     }
     let elapsed = start.elapsed();
     ui.summary(elapsed);

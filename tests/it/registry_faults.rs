@@ -265,6 +265,20 @@ fn chunks_are_as_large_as_the_registry_wants() {
 }
 
 #[test]
+fn a_storage_that_does_not_tell_what_it_has_is_not_asked_again() {
+    let image = Image::of(&[b"layer".to_vec()]);
+    let (sandbox, registry, storage) = (Sandbox::new(), Registry::start(), Server::start());
+    let layout = image.layout(&sandbox, "layout");
+    storage.serve("/stored", Reply::status(403));
+    storage.serve("/there", Reply::status(200));
+    let to = |path: &str| Fault::Reply(Reply::redirect(307, storage.url(path)));
+    registry.script("HEAD", &digest(&image.layers[0]), [to("/stored")]);
+    registry.script("HEAD", &digest(&image.config), [to("/there")]);
+    let outcome = push(&sandbox, &layout, &registry.image("a/b:1")).run();
+    expect(outcome, &image).expect_stderr(&["1 blobs sent (5 B), 0 mounted, 1 were there"]);
+}
+
+#[test]
 fn every_request_is_tried_again() {
     for (method, path) in [
         ("HEAD", "/blobs/sha256:"),

@@ -83,8 +83,8 @@ pub(in crate::cli) struct ImageExport {
 #[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Images")]
 pub(in crate::cli) struct Import {
-    /// Take fetches from the layers of an image before asking anybody: an image layout, a tar of one, or either with
-    /// `:TAG` (repeatable). Only entries whose SHA-256 is known beforehand are looked for
+    /// Take fetches from the layers of an image before asking anybody: an image layout, a tar of one, either with `:TAG`,
+    /// or `docker://IMAGE` at a registry (repeatable). Only entries whose SHA-256 is known beforehand are looked for
     #[arg(long, value_name = "LAYOUT")]
     pub(in crate::cli) cache_from: Vec<String>,
     /// Believe the image with this digest what it has unpacked of archives: nobody can verify that by the archives' own
@@ -99,6 +99,8 @@ pub(in crate::cli) struct Import {
         requires = "cache_from"
     )]
     pub(in crate::cli) cache_directory: String,
+    #[command(flatten)]
+    pub(in crate::cli) way: RegistryWay,
 }
 
 /// How layers are compressed.
@@ -221,7 +223,7 @@ pub(in crate::cli) struct ImagePush {
 }
 
 /// How to talk to a registry.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(in crate::cli) struct RegistryWay {
     /// Do without TLS; registries on this machine are asked so anyway
     #[arg(long)]

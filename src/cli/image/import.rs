@@ -1,10 +1,16 @@
 //! `--cache-from`: images that fetches may be taken from.
 
+use super::{export::REGISTRY, registry::reference};
 use crate::{
     batch::Shortcut,
     cli::{args, ui::Ui},
     error::{Error, Result},
-    oci::{Blobs, Layout, Tagged, import::Imports},
+    fetch::Context,
+    oci::{
+        Blobs, Layout, Tagged,
+        import::Imports,
+        registry::{Connection, Remote, Repository},
+    },
     rel_path::RelPath,
     stream::bridge::run_blocking,
 };
@@ -16,6 +22,8 @@ use std::{
 /// Looks at the images that were named; nothing if there are none. Those that cannot be used are warned of.
 pub(in crate::cli) async fn imports(
     args: &args::Import,
+    connection: &Connection,
+    context: &Arc<Context>,
     ui: &Arc<Ui>,
 ) -> Result<Option<Arc<dyn Shortcut>>> {
     if args.cache_from.is_empty() {
@@ -26,6 +34,12 @@ pub(in crate::cli) async fn imports(
         .map_err(|err| Error::usage(format!("--cache-directory {err}")))?;
     let mut images: Vec<Arc<dyn Blobs>> = Vec::new();
     for named in &args.cache_from {
+        if let Some(name) = named.strip_prefix(REGISTRY) {
+            let repository = Repository::reading(&reference(name)?, connection)?;
+            let remote = Remote::new(repository, Arc::clone(context), ui.listen(named));
+            images.push(Arc::new(remote));
+            continue;
+        }
         let named = named.clone();
         match run_blocking(move || open(&named)).await {
             Ok(image) => images.push(Arc::new(image)),

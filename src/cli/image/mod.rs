@@ -8,6 +8,7 @@ mod push;
 mod registry;
 
 pub(super) use import::imports;
+pub(super) use registry::connection;
 
 use crate::{
     cli::{args, args::ImageVerb, ui::Ui},

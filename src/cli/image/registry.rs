@@ -19,7 +19,11 @@ pub(super) fn reference(typed: &str) -> Result<Reference> {
 }
 
 /// Returns how registries are talked to.
-pub(super) fn connection(way: &RegistryWay, client: &Client, tunables: &Tunables) -> Connection {
+pub(in crate::cli) fn connection(
+    way: &RegistryWay,
+    client: &Client,
+    tunables: &Tunables,
+) -> Connection {
     Connection {
         client: client.clone(),
         retry: tunables.retry.clone(),

@@ -344,3 +344,42 @@ impl TokenRequest<'_> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Gate, Login, Logins};
+    use std::sync::Arc;
+
+    fn gate(image: &str, plain_http: bool) -> Arc<Gate> {
+        let reference: super::Reference = image.parse().unwrap();
+        Gate::new(
+            reference.api(plain_http).unwrap(),
+            reference,
+            Logins::default(),
+        )
+    }
+
+    #[test]
+    fn credentials_do_not_go_from_tls_to_none() {
+        let login = Login::Password {
+            user: "u".into(),
+            password: "p".into(),
+        };
+        let allowed = |gate: &Gate, realm, login| gate.realm(realm, login).is_ok();
+        let (tls, plain) = (gate("h.example/x", false), gate("h.example/x", true));
+        for realm in ["https://t.example/", "http://t.example/"] {
+            let is_safe = realm.starts_with("https:");
+            assert_eq!(allowed(&tls, realm, Some(&login)), is_safe);
+            assert!(allowed(&tls, realm, None) && allowed(&plain, realm, Some(&login)));
+        }
+        for realm in ["", "/token", "ftp://t.example/"] {
+            assert!(!allowed(&plain, realm, Some(&login)) && !allowed(&tls, realm, Some(&login)));
+        }
+        let err = tls.realm("http://u:pw@t.example/?x=y", Some(&login));
+        let text = crate::error::chain(&err.unwrap_err());
+        assert!(
+            text.contains("http://t.example/?…: that is no https URL"),
+            "{text}"
+        );
+    }
+}

@@ -190,6 +190,12 @@ impl Repository {
         match self.ask(Method::HEAD, url, &self.scopes).await {
             Ok(_) => Ok(true),
             Err(err) if err.is_absence() => Ok(false),
+            // A storage that the registry redirects to may refuse to be asked in this way. Then nobody knows.
+            Err(Error::Status {
+                code: 400..=499,
+                handed_out: true,
+                ..
+            }) => Ok(false),
             Err(err) => Err(err),
         }
     }

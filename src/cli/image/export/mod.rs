@@ -18,6 +18,7 @@ use crate::{
     stream::bridge::run_blocking,
     task::{Entry, Tasks},
 };
+pub(super) use output::REGISTRY;
 use output::{CacheOutput, Output, WrittenCache};
 use packer::{Packed, Packer, Wanted};
 use std::{sync::Arc, time::Instant};

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// What the name of an image at a registry begins with, where a directory is possible as well.
-const REGISTRY: &str = "docker://";
+pub(in crate::cli::image) const REGISTRY: &str = "docker://";
 
 /// A layout under construction.
 pub(super) struct Output {
