@@ -1,7 +1,7 @@
 //! From fetches to layers: each is packed as soon as it has arrived, and what was unpacked for that is removed.
 
 use crate::{
-    archive::Unpacked,
+    archive::{self, Unpacked},
     batch::Item,
     digest::Sha256Digest,
     error::{Error, Result},
@@ -29,9 +29,11 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// Layers that are packed at once. Each has threads of its own, with buffers of some 50 MB; but small ones do not keep them
-/// busy.
-const PACKED_AT_ONCE: usize = 2;
+/// Returns how many layers are packed at once. Small ones do not keep all threads of their compressor busy, so that two are
+/// faster; but with two cores and Zstandard two take 165 MB, and that grows with the cores.
+fn packed_at_once() -> usize {
+    if archive::cores() > 4 { 1 } else { 2 }
+}
 
 /// What is to become a layer.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl Packer {
             context,
             layout,
             format,
-            turns: Semaphore::new(PACKED_AT_ONCE),
+            turns: Semaphore::new(packed_at_once()),
             began: SystemTime::now(),
             stop: Arc::default(),
         }
