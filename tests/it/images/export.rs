@@ -3,7 +3,11 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::process::Signal;
+
 use super::*;
+use crate::support::sandbox::artifact;
+use crate::support::server::{Reply, Server};
 use crate::support::skip::have_programs;
 use crate::support::tree::Tree;
 
@@ -138,7 +142,7 @@ fn builds_find_the_layers() {
                 "ADD --link --checksum=sha256:{} https://upstream.invalid/plain.txt /fetches/",
                 sha256(TASK_A, "plain.txt")
             ),
-            "# no instruction makes what is unpacked of script.zip".to_owned(),
+            "# no instruction makes the layer of script.zip".to_owned(),
             format!(
                 "ADD --link --unpack --checksum=sha256:{} https://upstream.invalid/library.tar.xz /fetches/deps/library/",
                 sha256(TASK_B, "library.tar.xz")
@@ -162,6 +166,26 @@ fn builds_find_the_layers() {
         records[6]["digest"],
         "sha256:5dbfbafede47210a7bd7363461bc885ec7310febe761daffdf666bfdae5970ff"
     );
+}
+
+#[test]
+fn what_no_instruction_can_say_has_only_our_own_record() {
+    let sandbox = stocked();
+    let plain = json!({"task": TASK_A, "artifact": "public/plain.txt", "extract": false});
+    for (dest, records) in [("a b", 1), ("$HOME", 1), ("a\nRUN x", 1), ("a-b/c", 3)] {
+        let mut entry = plain.clone();
+        entry["dest"] = dest.into();
+        sandbox.write("fetches.json", json!([entry]).to_string());
+        let stdout = printed(export(&sandbox, &["--output", "image", "--dockerfile"]));
+        assert_eq!(
+            stdout.starts_with("# no instruction"),
+            records == 1,
+            "{stdout}"
+        );
+        assert_eq!(stdout.lines().count(), 1);
+        let image = Image::read(&sandbox.path("image"), "latest");
+        assert_eq!(image.records.as_array().expect("records").len(), records);
+    }
 }
 
 #[test]
@@ -303,6 +327,54 @@ fn what_cannot_be_exported_leaves_nothing_behind() {
             .expect_stderr(&[problem]);
     }
     assert!(!sandbox.path("x").exists());
+}
+
+#[test]
+fn who_ends_early_leaves_nothing_that_looks_like_an_image() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let tar = tar_of(&[file("tool/data", noise(3_000_000, 3))]);
+    server.serve(&artifact(TASK_A, "public/tool.tar"), Reply::ok(&tar));
+    let stalled = artifact(TASK_B, "public/other.bin");
+    let other = noise(800_000, 4);
+    let list = json!([
+        {"task": TASK_A, "artifact": "public/tool.tar"},
+        {"task": TASK_B, "artifact": "public/other.bin"},
+    ]);
+    sandbox.write("fetches.json", list.to_string());
+    let start = |output: &str| {
+        let words = [
+            "image",
+            "export",
+            "--fetches",
+            "fetches.json",
+            "--output",
+            output,
+        ];
+        let binary = sandbox.binary().args(words);
+        binary.env("TASKCLUSTER_ROOT_URL", server.root())
+    };
+    for output in ["new/image", "new/image.tar"] {
+        server.serve(&stalled, Reply::ok(&other).stall_after(500_000));
+        let running = start(output).spawn();
+        server.wait_for_stall(&stalled);
+        running.signal(Signal::TERM);
+        running.finish().expect_code(143);
+        assert!(!sandbox.path("new").exists());
+    }
+    server.serve(&stalled, Reply::ok(&other).stall_after(500_000));
+    let running = start("image").spawn();
+    server.wait_for_stall(&stalled);
+    running.signal(Signal::KILL);
+    running.finish();
+    assert!(!sandbox.path("image/index.json").exists());
+    server.serve(&stalled, Reply::ok(&other));
+    success(start("image"));
+    assert_eq!(
+        Image::read(&sandbox.path("image"), "latest").layers().len(),
+        2
+    );
+    let left = fs::read_dir(sandbox.path("image")).expect("the layout");
+    assert_eq!(left.count(), 3);
 }
 
 /// What `task-artifacts` makes of the same list.

@@ -20,7 +20,7 @@ use crate::{
 };
 pub(super) use output::REGISTRY;
 use output::{CacheOutput, Output, WrittenCache};
-use packer::{Packed, Packer, Wanted};
+use packer::{Packed, Packer, Wanted, is_plain};
 use std::{sync::Arc, time::Instant};
 
 /// Where instructions say that a file is from, if nobody knows. Only the last segment of the URL counts.
@@ -78,15 +78,13 @@ fn wanted(entries: &[Entry], directory: &RelPath) -> Result<Vec<Wanted>> {
     let root = settings::text("TASKCLUSTER_ROOT_URL")?;
     let wanted = entries.iter().map(|entry| {
         let name = entry.artifact.file_name();
-        let url = match &root {
-            Some(root) => format!(
-                "{}/api/queue/v1/task/{}/artifacts/{}",
-                root.trim_end_matches('/'),
-                entry.task,
-                entry.artifact
-            ),
-            None => format!("{NOWHERE}/{name}"),
-        };
+        let url = root.as_ref().map(|root| {
+            let root = root.trim_end_matches('/');
+            let (task, artifact) = (&entry.task, &entry.artifact);
+            format!("{root}/api/queue/v1/task/{task}/artifacts/{artifact}")
+        });
+        let url = url.filter(|url| is_plain(url.as_bytes()));
+        let url = url.unwrap_or_else(|| format!("{NOWHERE}/{name}"));
         let components = entry.dest.components();
         Wanted {
             name: name.to_owned(),

@@ -167,10 +167,9 @@ impl Drop for Packer {
 impl Packed {
     /// Returns how `ADD` would make it, if it could.
     fn add(&self) -> Option<Added> {
-        // What is not in the URL as it is in the file's name is not worth guessing how BuildKit reads it.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+~@=,".contains(&byte);
-        let can = self.wanted.name.bytes().all(is_plain)
-            && str::from_utf8(self.wanted.directory.as_bytes()).is_ok()
+        let (name, directory) = (&self.wanted.name, self.wanted.directory.as_bytes());
+        let can = is_plain(name.as_bytes())
+            && is_plain(directory)
             && self.unpacked != Some(Unpacked::Other);
         can.then(|| Added {
             file_name: self.wanted.name.clone(),
@@ -213,7 +212,10 @@ impl Packed {
                 let dest = &add.dest;
                 format!("ADD --link{unpack} --checksum=sha256:{sha256} {url} {dest}")
             }
-            None => format!("# no instruction makes what is unpacked of {name}"),
+            None => format!(
+                "# no instruction makes the layer of {}",
+                name.escape_debug()
+            ),
         }
     }
 
@@ -233,6 +235,13 @@ impl Packed {
             ),
         }
     }
+}
+
+/// Returns whether a path or URL stands in an instruction as it is: nothing in it is quoted or replaced, and how BuildKit
+/// reads the rest is not worth guessing.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/:._-+~@=,".contains(byte);
+    text.iter().all(is_plain)
 }
 
 /// Remembers the digest of what was fetched.
