@@ -180,7 +180,7 @@ pub(in crate::cli) struct ImageInspect {
 
 /// Copy an image from a registry into a layout.
 ///
-/// IMAGE is [REGISTRY/]REPOSITORY[:TAG][@DIGEST], as for Docker. Blobs that the layout has are not downloaded again. The
+/// IMAGE is REGISTRY/REPOSITORY:TAG@DIGEST, as for Docker; all but the repository may be missing. Blobs that the layout has are not downloaded again. The
 /// digest of what was pulled is printed.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct ImagePull {
@@ -204,7 +204,7 @@ pub(in crate::cli) struct ImagePull {
 
 /// Copy an image from a layout to a registry.
 ///
-/// IMAGE is [REGISTRY/]REPOSITORY[:TAG], as for Docker. What the registry has is not sent again. The digest of what was
+/// IMAGE is REGISTRY/REPOSITORY:TAG, as for Docker; all but the repository may be missing. What the registry has is not sent again. The digest of what was
 /// pushed is printed.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct ImagePush {

@@ -5,7 +5,7 @@
 //! configuration ([`inline`]); exported alone, it is the configuration of a manifest ([`exported`]).
 //!
 //! - [`model`]: the JSON of it.
-//! - [`read`]: what is said about some image, checked. It never panics, and refuses what BuildKit refuses.
+//! - [`read()`]: what is said about some image, checked. It never panics, and refuses what BuildKit refuses.
 //! - [`describe`]: the records of an image whose layers are fetches.
 
 mod describe;
