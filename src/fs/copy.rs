@@ -137,12 +137,9 @@ impl Copy<'_> {
                 return Ok(());
             }
         }
-        if stat.st_nlink > 1 && !self.links {
-            if let Some(first) = self.linked.get(&stat.st_ino) {
-                return fs::linkat(self.root, first, to, name, AtFlags::empty())
-                    .context_with("create link", || to.path().join(name));
-            }
-            self.linked.insert(stat.st_ino, path.to_owned());
+        if let Some(first) = self.linked.get(&stat.st_ino) {
+            return fs::linkat(self.root, first, to, name, AtFlags::empty())
+                .context_with("create link", || to.path().join(name));
         }
         let mode = Mode::from_raw_mode(stat.st_mode);
         let locked = !mode.contains(Mode::RUSR);
@@ -165,7 +162,11 @@ impl Copy<'_> {
         let shown = || to.path().join(name);
         fs::futimens(&copy, &Mtime::of(stat).timestamps())
             .context_with("set the time of", shown)?;
-        fs::fchmod(&copy, mode).context_with("set permissions of", shown)
+        fs::fchmod(&copy, mode).context_with("set permissions of", shown)?;
+        if stat.st_nlink > 1 {
+            self.linked.insert(stat.st_ino, path.to_owned());
+        }
+        Ok(())
     }
 }
 

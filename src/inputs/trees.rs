@@ -13,6 +13,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -101,17 +102,20 @@ impl Trees {
 /// Puts a tree into a staging area if it is there and nobody has changed it; removes what is there otherwise.
 fn place_known(place: &Path, staging: &Staging, may_link: bool) -> Result<Option<Staged>> {
     let json = fs::read_to_string(&place.join(RECORD)).unwrap_or_default();
-    if let Ok(Record { print, warnings }) = serde_json::from_str(&json)
-        && let Ok((directory, found)) = place_tree(place, staging, may_link)
-    {
-        if found == print {
-            return Ok(Some(Staged {
-                directory,
-                warnings,
-                unpacked: None,
-            }));
+    if let Ok(Record { print, warnings }) = serde_json::from_str(&json) {
+        match place_tree(place, staging, may_link) {
+            Ok((directory, found)) if found == print => {
+                return Ok(Some(Staged {
+                    directory,
+                    warnings,
+                    unpacked: None,
+                }));
+            }
+            Ok((directory, _)) => fs::remove_tree(&directory)?,
+            // Something was removed, perhaps just now.
+            Err(Error::Fs { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(err),
         }
-        fs::remove_tree(&directory)?;
     }
     fs::remove_tree(place)?;
     Ok(None)

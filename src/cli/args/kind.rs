@@ -77,6 +77,9 @@ pub(in crate::cli) struct KindTasks {
     /// Print the whole definitions, as in taskgraph's full-task-graph.json
     #[arg(long)]
     pub(in crate::cli) full: bool,
+    /// taskgraph's run-task, whose digest is in the names of caches, for --full
+    #[arg(long, value_name = "FILE", requires = "full")]
+    pub(in crate::cli) run_task: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) push: Push,
 }
@@ -113,6 +116,9 @@ pub(in crate::cli) struct KindSubmit {
     /// Task that has made the image `docker-image-NAME` [default: the newest in the index] (repeatable)
     #[arg(long = "task", value_name = "LABEL=TASK_ID")]
     pub(in crate::cli) tasks: Vec<LabelledTask>,
+    /// taskgraph's run-task, whose digest is in the names of caches, if tasks have some
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) run_task: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) push: Push,
     #[command(flatten)]
@@ -153,9 +159,6 @@ pub(in crate::cli) struct Push {
     /// When, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     pub(in crate::cli) build_date: Option<i64>,
-    /// taskgraph's run-task, whose digest is in the names of caches, if tasks have some
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) run_task: Option<PathBuf>,
 }
 
 const KIND_EXAMPLE: &str = "\

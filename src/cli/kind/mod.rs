@@ -20,7 +20,7 @@ use crate::{
 };
 use args::KindVerb;
 use serde::Serialize;
-use std::{sync::Arc, time::SystemTime};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 /// Runs the subcommand.
 pub(super) async fn run(args: args::Kind, ui: &Arc<Ui>) -> Result<()> {
@@ -77,12 +77,10 @@ fn parameters(typed: &args::Push) -> Result<(Parameters, Push)> {
     Ok((parameters, push))
 }
 
-impl args::Push {
-    /// Reads the script whose digest is in the names of caches.
-    fn run_task(&self) -> Result<Option<ScriptDigest>> {
-        let script = self.run_task.as_deref().map(fs::read).transpose()?;
-        Ok(script.map(|script| ScriptDigest::of(&script)))
-    }
+/// Reads the script whose digest is in the names of caches.
+fn run_task(typed: Option<&Path>) -> Result<Option<ScriptDigest>> {
+    let script = typed.map(fs::read).transpose()?;
+    Ok(script.map(|script| ScriptDigest::of(&script)))
 }
 
 fn now() -> i64 {

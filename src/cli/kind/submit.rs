@@ -1,6 +1,6 @@
 //! `kind submit`: fetch tasks created on a deployment.
 
-use super::{failures::Failures, parameters, tasks::distinct};
+use super::{failures::Failures, parameters, run_task, tasks::distinct};
 use crate::{
     cli::{args, settings, settings::Tunables, ui::Ui},
     error::{Error, Result},
@@ -24,14 +24,11 @@ pub(super) async fn run(graph: &Graph, args: args::KindSubmit, ui: &Arc<Ui>) -> 
     })?;
     let deployment = Deployment::new(queue, client, tunables.retry, ui.listen("queue"));
     deployment.check_credentials()?;
-    let dependencies = args
-        .tasks
-        .into_iter()
-        .map(|given| (given.label, given.task));
+    let dependencies = args.tasks.into_iter().map(dependency);
     let mut submission = Submission {
         group: group(&push)?,
-        run_task: args.push.run_task()?,
-        dependencies: dependencies.collect(),
+        run_task: run_task(args.run_task.as_deref())?,
+        dependencies: dependencies.collect::<Result<_>>()?,
         now: now(),
         deployment,
         graph,
@@ -69,7 +66,19 @@ pub(super) async fn run(graph: &Graph, args: args::KindSubmit, ui: &Arc<Ui>) -> 
     failures.end(tasks.len())
 }
 
-/// Returns the group that new tasks are in: that of the task which this runs in, if it is one.
+/// Takes a task that was named. Another label would have no effect.
+fn dependency(given: args::LabelledTask) -> Result<(String, TaskId)> {
+    let label = given.label;
+    if label.starts_with("docker-image-") {
+        return Ok((label, given.task));
+    }
+    Err(Error::Usage {
+        what: format!("--task {label}=…: fetch tasks depend on nothing but their images"),
+        hint: Some(format!("is it docker-image-{label}?")),
+    })
+}
+
+/// Returns the group that new tasks are in: that of the decision task, if this runs in it.
 fn group(push: &Push) -> Result<TaskId> {
     if push.decision_task.is_empty() {
         return TaskId::random();

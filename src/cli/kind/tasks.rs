@@ -3,7 +3,7 @@
 use crate::{
     cli::{
         args,
-        kind::{json, parameters},
+        kind::{json, parameters, run_task},
         ui::Ui,
     },
     error::Result,
@@ -27,7 +27,7 @@ pub(super) fn run(graph: &Graph, args: &args::KindTasks) -> Result<()> {
         }
         return Ok(());
     }
-    let run_task = args.push.run_task()?;
+    let run_task = run_task(args.run_task.as_deref())?;
     let mut object = Map::new();
     for task in tasks {
         let value = if args.full {

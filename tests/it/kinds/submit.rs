@@ -232,6 +232,10 @@ fn what_is_missing_is_told_before_anything_is_created() {
             "it is not LABEL=TASK_ID",
         ),
         (
+            run(&["widget-src", "--task", &format!("fetch={TASK_A}")]),
+            "is it docker-image-fetch?",
+        ),
+        (
             run(&["widget-src"]).env_remove("TASKCLUSTER_ROOT_URL"),
             "TASKCLUSTER_ROOT_URL is not set",
         ),
