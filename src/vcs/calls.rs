@@ -87,18 +87,17 @@ impl<'a, C: Console> Calls<'a, C> {
 
     /// Runs git in the checkout, which has to ask a server.
     pub(super) async fn ask(&self, action: &str, args: &[&str]) -> Result<()> {
-        self.with_retries(action, args, Some(self.directory)).await
+        self.again(|| self.once(action, args, Some(self.directory)))
+            .await
     }
 
-    /// Runs git, which has to ask a server, here or in a directory.
-    pub(super) async fn with_retries(
+    /// Makes an attempt at what needs a server, and others where they can help.
+    pub(super) async fn again<F: Future<Output = Result<()>>>(
         &self,
-        action: &str,
-        args: &[impl AsRef<OsStr>],
-        directory: Option<&Path>,
+        attempt: impl FnMut() -> F,
     ) -> Result<()> {
         let attempts = Attempts::new(self.means.retry, self.means.observer);
-        attempts.run(|| self.once(action, args, directory)).await
+        attempts.run(attempt).await
     }
 
     /// Runs git here or in a directory.

@@ -45,7 +45,7 @@ pub(super) struct Failure {
 }
 
 /// What cannot get better by itself, in lower case, with the class and what would help.
-const LASTING: [(&str, Kind, Option<&str>); 18] = [
+const LASTING: [(&str, Kind, Option<&str>); 21] = [
     ("no space left on device", Kind::FileSystem, None),
     ("disk quota exceeded", Kind::FileSystem, None),
     ("read-only file system", Kind::FileSystem, None),
@@ -92,11 +92,21 @@ const LASTING: [(&str, Kind, Option<&str>); 18] = [
         Kind::Usage,
         Some("look at git's configuration"),
     ),
+    ("unable to read tree", Kind::Network, Some(UNFETCHED)),
+    // The same by older versions.
+    ("reference is not a tree", Kind::Network, Some(UNFETCHED)),
+    (
+        "is not a commit and a branch",
+        Kind::Network,
+        Some(UNFETCHED),
+    ),
 ];
 
 const CREDENTIALS: &str = "the repository is private, or does not exist: an ssh key comes from --ssh-key-secret, others \
                            from git's own configuration (credential.helper)";
 const KEY: &str = "the value of `ssh_privkey` in the secret must be a private key as ssh-keygen writes it, without passphrase";
+const UNFETCHED: &str =
+    "what was fetched does not have this commit: the branch or tag that is named with it must";
 const MISSING: &str = "check REPO; a private repository may look as if it did not exist";
 
 /// What is taken for the words of a git that `SIGPIPE` has ended: a server can go away before it is asked.
@@ -237,6 +247,7 @@ mod tests {
             "git@h: Permission denied (publickey).\nfatal: the remote end hung up unexpectedly",
             "fatal: could not read Username for 'https://h': terminal prompts disabled",
             &format!("{passing}server certificate verification failed. CAfile: none"),
+            "fatal: unable to read tree (1111111111111111111111111111111111111111)",
         ] {
             assert_eq!(judged(said), (Retry::Never, Kind::Network), "{said}");
         }

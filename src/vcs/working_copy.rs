@@ -175,14 +175,19 @@ impl<C: Console> Work<'_, C> {
         beside.push(name);
         beside.push(".cloning");
         let beside = parent.join(beside);
-        fs::remove_tree(&beside)?;
         let mut args: Vec<OsString> = vec!["clone".into()];
         if self.copy.shallow {
-            args.extend(["--depth=1", "--no-checkout"].map(Into::into));
+            args.push("--depth=1".into());
         }
+        // What is wanted is checked out later, and files that cannot be written are no reason to transfer all again.
+        args.push("--no-checkout".into());
         args.push(self.copy.origin().into());
         args.push(beside.clone().into());
-        self.calls.with_retries("clone", &args, None).await?;
+        let attempt = || async {
+            fs::remove_tree(&beside)?;
+            self.calls.once("clone", &args, None).await
+        };
+        self.calls.again(attempt).await?;
         fs::rename(&beside, directory)
     }
 
@@ -233,7 +238,8 @@ impl<C: Console> Work<'_, C> {
             ]);
         }
         args.push(self.copy.head_revision.as_deref().unwrap_or("FETCH_HEAD"));
-        self.calls.run("check out", &args).await
+        // Filters may need a server, as that of LFS does.
+        self.calls.ask("check out", &args).await
     }
 
     /// Removes all that is not of the commit, also what is ignored, and repositories of others.
