@@ -153,6 +153,10 @@ impl<'a, C: Console> Calls<'a, C> {
             .env("LANGUAGE", "C");
         if let Some(directory) = directory {
             command.current_dir(directory);
+            // A checkout that is damaged is not to be taken for a part of what is around it.
+            if let Some(parent) = directory.parent() {
+                command.env("GIT_CEILING_DIRECTORIES", parent);
+            }
         }
         // Submodules may be anywhere, and the key is for the repository.
         let is_for_submodules = args.first().is_some_and(|arg| arg.as_ref() == "submodule");

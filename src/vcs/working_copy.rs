@@ -15,8 +15,11 @@ use crate::{
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStringExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
+
+/// Where a clone is made in a directory that is there already.
+const CLONING: &str = ".cloning";
 
 /// A checkout, as a task wants it.
 #[derive(Clone, Debug)]
@@ -133,25 +136,42 @@ impl<C: Console> Work<'_, C> {
     /// Whether there is a checkout. A directory with nothing in it is none.
     fn is_there(&self) -> Result<bool> {
         let directory = &self.copy.directory;
-        match directory.symlink_metadata() {
-            Ok(_) => Ok(!Dir::open(directory)?.names()?.is_empty()),
-            Err(_) => Ok(false),
+        if directory.symlink_metadata().is_err() {
+            return Ok(false);
         }
+        if directory.join(".git").symlink_metadata().is_ok() {
+            return Ok(true);
+        }
+        let names = Dir::open(directory)?.names()?;
+        if names.iter().all(|name| name == CLONING) {
+            return Ok(false);
+        }
+        // Git would look for a repository around it, and work in that one.
+        Err(Error::Usage {
+            what: format!(
+                "{} is not empty, and not a checkout: there is no .git in it",
+                directory.display()
+            ),
+            hint: Some(
+                "remove what is in it, or purge the cache that it is in; or name another directory"
+                    .into(),
+            ),
+        })
     }
 
     /// Removes the locks of a git that was killed. There is no other: nobody else has the cache meanwhile.
     fn unlock(&self) -> Result<()> {
         let mut left = vec![self.copy.directory.join(".git")];
         while let Some(directory) = left.pop() {
-            // What is below has the names of its content.
-            let goes_deeper = directory.file_name() != Some(OsStr::new("objects"));
+            let is_objects = directory.file_name() == Some(OsStr::new("objects"));
             if !fs::is_directory(&directory) {
                 continue;
             }
             for name in Dir::open(&directory)?.names()? {
                 let path = directory.join(&name);
                 if fs::is_directory(&path) {
-                    if goes_deeper {
+                    // There are many with two letters, and what is in them has the names of its content.
+                    if !is_objects || name.len() != 2 {
                         left.push(path);
                     }
                 } else if path.extension() == Some(OsStr::new("lock")) {
@@ -167,14 +187,13 @@ impl<C: Console> Work<'_, C> {
     /// Clones beside, so that what is killed leaves nothing that looks like a checkout.
     async fn clone(&self) -> Result<()> {
         let directory = &self.copy.directory;
-        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            let what = format!("`{}` cannot be a checkout", directory.display());
-            return Err(Error::usage(what));
+        // It may be mounted, or behind a link, and then nothing can be put in its place.
+        let is_kept = fs::leads_to_directory(directory);
+        let beside = if is_kept {
+            directory.join(CLONING)
+        } else {
+            beside(directory)?
         };
-        let mut beside = OsString::from(".");
-        beside.push(name);
-        beside.push(".cloning");
-        let beside = parent.join(beside);
         let mut args: Vec<OsString> = vec!["clone".into()];
         if self.copy.shallow {
             args.push("--depth=1".into());
@@ -188,7 +207,11 @@ impl<C: Console> Work<'_, C> {
             self.calls.once("clone", &args, None).await
         };
         self.calls.again(attempt).await?;
-        fs::rename(&beside, directory)
+        if !is_kept {
+            return fs::rename(&beside, directory);
+        }
+        fs::rename(&beside.join(".git"), &directory.join(".git"))?;
+        fs::remove_tree(&beside)
     }
 
     async fn fetch_head(&self) -> Result<()> {
@@ -283,4 +306,16 @@ impl<C: Console> Work<'_, C> {
         ));
         Ok(hash)
     }
+}
+
+/// Returns where a clone is made that then becomes a directory.
+fn beside(directory: &Path) -> Result<PathBuf> {
+    let name = directory.file_name().ok_or_else(|| {
+        let what = format!("`{}` cannot be a checkout", directory.display());
+        Error::usage(what)
+    })?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(CLONING);
+    Ok(directory.with_file_name(hidden))
 }

@@ -18,6 +18,7 @@ use crate::support::run_task::{
 };
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, wait_until};
 use crate::support::server::{Reply, Server};
+use crate::support::skip::{have_programs, skip};
 
 /// Repositories to check out, and a server for them.
 struct World {
@@ -83,6 +84,8 @@ struct Case {
     code: i32,
     /// Ours finds the mistake before it does anything.
     is_early: bool,
+    /// It fails between the clone and the checkout: ours has no files then, and theirs those of another commit.
+    has_no_files: bool,
 }
 
 const CASE: Case = Case {
@@ -91,6 +94,7 @@ const CASE: Case = Case {
     between: |_, _| (),
     code: 0,
     is_early: false,
+    has_no_files: false,
 };
 
 const fn head(variables: &'static [(&'static str, &'static str)]) -> Task {
@@ -236,6 +240,7 @@ const CASES: &[Case] = &[
             "1111111111111111111111111111111111111111",
         )])],
         code: 128,
+        has_no_files: true,
         ..CASE
     },
     Case {
@@ -247,15 +252,6 @@ const CASES: &[Case] = &[
     Case {
         name: "no such repository",
         tasks: &[head(&[("HEAD_REPOSITORY", "%gone"), ("HEAD_REV", "@two")])],
-        code: 128,
-        ..CASE
-    },
-    Case {
-        name: "something else is there",
-        tasks: &[ONE, ONE],
-        between: |_, checkout| {
-            fs::remove_dir_all(checkout.join(".git")).expect("remove the repository");
-        },
         code: 128,
         ..CASE
     },
@@ -531,6 +527,10 @@ fn compare(test: &str, part: usize, of: usize) {
             url(&again, &we_said.join("\n")),
         );
         assert_eq!(they_said, we_said, "{name}: {actual:?}");
+        if case.has_no_files {
+            assert!(ours.path("c/vcs/.git").exists(), "{name}: {actual:?}");
+            continue;
+        }
         let (their_state, our_state) = (state(&theirs), state(&ours));
         assert_eq!(
             url(&world, &their_state),
@@ -596,7 +596,17 @@ fn a_checkout_can_change_hands_between_the_two() {
 
 /// A task that checks out to `c/vcs` as who the test is.
 fn as_self<'a>(sandbox: &'a Sandbox, url: &str, variables: &[(&str, &str)]) -> Invocation<'a> {
-    let mut invocation = run_task(sandbox)
+    by_self(run_task(sandbox), sandbox, url, variables)
+}
+
+/// The same, started in some way.
+fn by_self<'a>(
+    invocation: Invocation<'a>,
+    sandbox: &'a Sandbox,
+    url: &str,
+    variables: &[(&str, &str)],
+) -> Invocation<'a> {
+    let mut invocation = invocation
         .args(["--user", "root", "--group", "root"])
         .env("HOME", sandbox.path("home"))
         .env("TASKCLUSTER_CACHES", sandbox.path("c"))
@@ -804,6 +814,9 @@ fn what_a_killed_run_leaves_is_made_good() {
         "refs/heads/main.lock",
         "shallow.lock",
         "objects/maintenance.lock",
+        "objects/pack/multi-pack-index.lock",
+        "objects/info/commit-graphs/commit-graph-chain.lock",
+        "refs/heads/objects/branch.lock",
     ] {
         sandbox.write(&format!("c/vcs/.git/{lock}"), "");
     }
@@ -813,13 +826,93 @@ fn what_a_killed_run_leaves_is_made_good() {
         .stdout
         .matches(".lock, which was left behind")
         .count();
-    assert_eq!(removed, 5, "{outcome:?}");
+    assert_eq!(removed, 8, "{outcome:?}");
 
     // Nothing has come of the directory.
     fs::remove_dir_all(sandbox.path("c/vcs")).expect("remove the checkout");
     fs::create_dir(sandbox.path("c/vcs")).expect("make a directory");
     let outcome = task().run();
     assert_eq!(code(&outcome), Some(0), "{outcome:?}");
+}
+
+#[test]
+fn what_is_around_a_checkout_is_not_taken_for_it() {
+    let test = "what_is_around_a_checkout_is_not_taken_for_it";
+    if !have_git(test) {
+        return;
+    }
+    let world = World::new(&[Manner::Whole]);
+    let url = world.daemon.url("base");
+    for (there, expected, problem) in [
+        ("file", 1, "c/vcs is not empty, and not a checkout"),
+        // As a full disk leaves it.
+        (".git/config", 128, "not a git repository"),
+    ] {
+        let sandbox = sandbox_with_cache();
+        git_in(&sandbox.path("c"), &["init", "--quiet"]);
+        git_in(&sandbox.path("c"), &["remote", "add", "origin", "kept"]);
+        sandbox.write(&format!("c/vcs/{there}"), "");
+        let configuration = sandbox.read("c/.git/config");
+        let outcome = as_self(&sandbox, &url, &[("VCS_HEAD_REF", "main")]).run();
+        assert_eq!(code(&outcome), Some(expected), "{outcome:?}");
+        assert!(outcome.stdout.contains(problem), "{outcome:?}");
+        assert_eq!(sandbox.read("c/.git/config"), configuration, "{outcome:?}");
+        assert!(sandbox.path("c/vcs").join(there).exists(), "{outcome:?}");
+    }
+    assert_eq!(world.daemon.connections(), 0);
+}
+
+#[test]
+fn directories_that_nothing_can_replace_are_cloned_into() {
+    let test = "directories_that_nothing_can_replace_are_cloned_into";
+    if !have_git(test) {
+        return;
+    }
+    let world = World::new(&[Manner::Whole]);
+    let url = world.daemon.url("base");
+    let head = [("VCS_HEAD_REF", "main")];
+    let sandbox = sandbox_with_cache();
+    // What a clone that was killed has left.
+    sandbox.write("c/real/.cloning/.git/config", "");
+    symlink("real", sandbox.path("c/vcs")).expect("link");
+    for _ in 0..2 {
+        let outcome = as_self(&sandbox, &url, &head).run();
+        assert_eq!(code(&outcome), Some(0), "{outcome:?}");
+        assert_eq!(sandbox.read("c/real/file"), b"two");
+        assert!(!sandbox.path("c/real/.cloning").exists(), "{outcome:?}");
+    }
+    assert!(sandbox.path("c/vcs").is_symlink());
+
+    let sandbox = sandbox_with_cache();
+    symlink("nowhere", sandbox.path("c/vcs")).expect("link");
+    let before = world.daemon.connections();
+    let outcome = as_self(&sandbox, &url, &head).run();
+    assert_eq!(code(&outcome), Some(1), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("c/vcs: No such file"),
+        "{outcome:?}"
+    );
+    assert_eq!(world.daemon.connections(), before, "{outcome:?}");
+
+    if !is_root(test) || !have_programs(test, &["unshare", "mount"]) {
+        return;
+    }
+    let sandbox = sandbox_with_cache();
+    fs::create_dir(sandbox.path("c/vcs")).expect("make a directory");
+    let mounting = sandbox.program("unshare").args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind c/vcs c/vcs || exit 77; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_run-task"),
+    ]);
+    let outcome = by_self(mounting, &sandbox, &url, &head).run();
+    if code(&outcome) == Some(77) || outcome.stderr.contains("unshare") {
+        skip(test, "nothing can be mounted");
+        return;
+    }
+    assert_eq!(code(&outcome), Some(0), "{outcome:?}");
+    assert_eq!(sandbox.read("c/vcs/file"), b"two");
 }
 
 #[test]
