@@ -12,9 +12,24 @@ pub struct Lines {
     begun: bool,
     /// The last byte was a `\r`, whose line has been passed on; a `\n` now would belong to it.
     returned: bool,
+    /// What is not shown.
+    secrets: Vec<String>,
 }
 
 impl Lines {
+    /// Begins, and puts `…` in the place of each of these texts, the first ones first.
+    #[must_use]
+    pub fn without(secrets: &[String]) -> Self {
+        Self {
+            secrets: secrets
+                .iter()
+                .filter(|secret| !secret.is_empty())
+                .cloned()
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// Takes more of the output, and passes on what is complete, with `prefix` before each line.
     pub fn push(&mut self, bytes: &[u8], prefix: &[u8], out: &mut Vec<u8>) {
         for &byte in bytes {
@@ -47,7 +62,23 @@ impl Lines {
         if !self.begun {
             out.extend_from_slice(prefix);
         }
+        for secret in &self.secrets {
+            hide(secret.as_bytes(), &mut self.pending);
+        }
         out.append(&mut self.pending);
+    }
+}
+
+/// Puts `…` in the place of a text.
+fn hide(secret: &[u8], line: &mut Vec<u8>) {
+    let mut from = 0;
+    while let Some(at) = line[from..]
+        .windows(secret.len())
+        .position(|text| text == secret)
+    {
+        let at = from + at;
+        line.splice(at..at + secret.len(), "…".bytes());
+        from = at + "…".len();
     }
 }
 
@@ -80,6 +111,18 @@ mod tests {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
         lines.push(b"10 %\r", b"> ", &mut out);
         assert_eq!(out, b"> 10 %\n");
+    }
+
+    #[test]
+    fn secrets_are_not_passed_on() {
+        let secrets = ["me:s3cret", "s3cret", ""].map(str::to_owned);
+        let (mut lines, mut out) = (Lines::without(&secrets), Vec::new());
+        for piece in ["http://me:s3", "cret@h\rs3crets3cret me\ns3cre", "t"] {
+            lines.push(piece.as_bytes(), b"> ", &mut out);
+        }
+        lines.finish(b"> ", &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, "> http://…@h\n> …… me\n> …");
     }
 
     #[test]

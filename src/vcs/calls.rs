@@ -7,7 +7,7 @@ use crate::{
     vcs::{
         failure::{BROKEN_PIPE, Failure, Words},
         program::not_started,
-        repository::Repository,
+        repository::{Login, Repository},
     },
 };
 use std::{
@@ -32,11 +32,18 @@ pub struct Ran {
 pub trait Console {
     /// Writes a line.
     fn say(&self, line: &str);
-    /// Runs a program, which is shown by `arguments`, to its end.
+    /// Whether somebody has asked to end, so that nothing more is to be run.
+    fn is_interrupted(&self) -> bool;
+    /// Runs a program, which is shown by `arguments`, to its end. Its output is shown without `secrets`.
     ///
     /// # Errors
     /// That it cannot be started.
-    fn run(&self, command: Command, arguments: &[OsString]) -> impl Future<Output = Result<Ran>>;
+    fn run(
+        &self,
+        command: Command,
+        arguments: &[OsString],
+        secrets: &[String],
+    ) -> impl Future<Output = Result<Ran>>;
 }
 
 /// What a checkout is made with.
@@ -58,6 +65,8 @@ pub(super) struct Calls<'a, C> {
     directory: &'a Path,
     /// What may not be shown as it was typed.
     repositories: Vec<(&'a str, Repository)>,
+    /// What git may not show, either.
+    secrets: Vec<String>,
 }
 
 impl<'a, C: Console> Calls<'a, C> {
@@ -69,10 +78,15 @@ impl<'a, C: Console> Calls<'a, C> {
     ) -> Result<Self> {
         let repositories =
             repositories.map(|typed| Ok((typed.as_str(), Repository::parse(typed)?)));
+        let repositories = repositories.collect::<Result<Vec<_>>>()?;
+        let logins = repositories
+            .iter()
+            .filter_map(|(_, repository)| repository.login.as_ref());
         Ok(Self {
             means,
             directory,
-            repositories: repositories.collect::<Result<_>>()?,
+            secrets: logins.flat_map(Login::secrets).collect(),
+            repositories,
         })
     }
 
@@ -110,7 +124,9 @@ impl<'a, C: Console> Calls<'a, C> {
         let mut shown = vec![OsString::from("git")];
         shown.extend(args.iter().map(|arg| self.shown(arg.as_ref())));
         let command = self.git(args, directory);
-        let ran = self.means.console.run(command, &shown).await?;
+        self.refuse_if_interrupted()?;
+        let console = self.means.console;
+        let ran = console.run(command, &shown, &self.secrets).await?;
         match ran.code {
             0 => Ok(()),
             BY_BROKEN_PIPE => Err(self.failure(action, BROKEN_PIPE.as_bytes())),
@@ -127,6 +143,7 @@ impl<'a, C: Console> Calls<'a, C> {
 
     /// Runs git in the checkout and returns what it writes.
     pub(super) fn output(&self, action: &str, args: &[&str]) -> Result<Vec<u8>> {
+        self.refuse_if_interrupted()?;
         let output = output(&mut self.git(args, Some(self.directory)))?;
         if output.status.success() {
             return Ok(output.stdout);
@@ -136,8 +153,16 @@ impl<'a, C: Console> Calls<'a, C> {
 
     /// Returns the values that a key has in the user's configuration, a line each.
     pub(super) fn configured(&self, key: &str) -> Result<Vec<u8>> {
+        self.refuse_if_interrupted()?;
         let args = ["config", "--global", "--get-all", key];
         Ok(output(&mut self.git(&args, None))?.stdout)
+    }
+
+    fn refuse_if_interrupted(&self) -> Result<()> {
+        if self.means.console.is_interrupted() {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
     }
 
     fn git(&self, args: &[impl AsRef<OsStr>], directory: Option<&Path>) -> Command {
@@ -177,12 +202,7 @@ impl<'a, C: Console> Calls<'a, C> {
     }
 
     fn failure(&self, action: &str, said: &[u8]) -> Error {
-        let logins = self
-            .repositories
-            .iter()
-            .filter_map(|(_, repository)| repository.login.as_ref());
-        let secrets: Vec<_> = logins.map(|login| login.secret.clone()).collect();
-        Failure::new(Words::new(said, &secrets)).failure(action)
+        Failure::new(Words::new(said, &self.secrets)).failure(action)
     }
 }
 
@@ -224,7 +244,16 @@ mod tests {
     impl Console for Scripted {
         fn say(&self, _line: &str) {}
 
-        async fn run(&self, command: Command, arguments: &[OsString]) -> Result<Ran> {
+        fn is_interrupted(&self) -> bool {
+            self.answers.lock().unwrap().is_empty()
+        }
+
+        async fn run(
+            &self,
+            command: Command,
+            arguments: &[OsString],
+            _secrets: &[String],
+        ) -> Result<Ran> {
             let line = arguments.join(OsStr::new(" "));
             self.lines.lock().unwrap().push(line.into_string().unwrap());
             let has_key = command
@@ -272,6 +301,24 @@ mod tests {
         ] {
             assert_eq!(asked(&[lasting]).await, (false, 1), "{lasting:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_run_for_who_asks_to_end() {
+        let away = (128, "fatal: unable to connect to h");
+        assert_eq!(asked(&[away]).await, (false, 1));
+        let console = Scripted::new(&[]);
+        let retry = RetryPolicy::default();
+        let means = Means {
+            console: &console,
+            ssh_command: None,
+            retry: &retry,
+            observer: &(),
+        };
+        let calls = Calls::new(&means, Path::new("/"), std::iter::empty()).unwrap();
+        assert!(calls.run("do", &["version"]).await.is_err());
+        assert!(calls.output("do", &["version"]).is_err());
+        assert!(console.lines.into_inner().unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -102,7 +102,7 @@ impl<'a> Work<'a> {
         certificates(&mut git);
         if let Some(login) = &wanted.repository.login {
             git.configure(format!("url.{}.insteadOf", login.with), &login.without);
-            git.hide(&login.secret);
+            login.secrets().iter().for_each(|secret| git.hide(secret));
         }
         let service = (&context.client, attempts);
         if let Some(command) =

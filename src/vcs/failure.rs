@@ -54,7 +54,7 @@ const LASTING: [(&str, Kind, Option<&str>); 21] = [
         Kind::Network,
         Some(
             "the server's ssh host key is not known, or is not the one that is: compare it, and put the right one into \
-             ~/.ssh/known_hosts, /etc/ssh/ssh_known_hosts or a file given with --ssh-known-hosts",
+             ~/.ssh/known_hosts or /etc/ssh/ssh_known_hosts; git-checkout-archive has --ssh-known-hosts for another file",
         ),
     ),
     ("permission denied (", Kind::Network, Some(CREDENTIALS)),
@@ -102,12 +102,13 @@ const LASTING: [(&str, Kind, Option<&str>); 21] = [
     ),
 ];
 
-const CREDENTIALS: &str = "the repository is private, or does not exist: an ssh key comes from --ssh-key-secret, others \
-                           from git's own configuration (credential.helper)";
+const CREDENTIALS: &str = "the repository is private, or does not exist: an ssh key comes from --ssh-key-secret, or \
+                           …_SSH_SECRET_NAME for run-task, others from git's own configuration (credential.helper)";
 const KEY: &str = "the value of `ssh_privkey` in the secret must be a private key as ssh-keygen writes it, without passphrase";
 const UNFETCHED: &str =
     "what was fetched does not have this commit: the branch or tag that is named with it must";
-const MISSING: &str = "check REPO; a private repository may look as if it did not exist";
+const MISSING: &str =
+    "check where the repository is; a private one may look as if it did not exist";
 
 /// What is taken for the words of a git that `SIGPIPE` has ended: a server can go away before it is asked.
 pub(super) const BROKEN_PIPE: &str = "broken pipe";

@@ -32,6 +32,17 @@ pub(super) struct Login {
     pub(super) secret: String,
 }
 
+impl Login {
+    /// Returns what may not be shown, the longest text first: git may name one of the two alone.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let (user, password) = self.secret.split_once(':').unwrap_or((&self.secret, ""));
+        let alone = if password.is_empty() { user } else { password };
+        let mut secrets = vec![self.secret.clone(), alone.to_owned()];
+        secrets.retain(|secret| !secret.is_empty() && secret != ":");
+        secrets
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").finish_non_exhaustive()
@@ -137,6 +148,15 @@ mod tests {
             (&*login.without, &*login.with, &*login.secret),
             ("https://h:8443/", "https://me:t0ken@h:8443/", "me:t0ken")
         );
+        for (login, secrets) in [
+            ("me:t0ken", &["me:t0ken", "t0ken"][..]),
+            ("t0ken:", &["t0ken:", "t0ken"]),
+            ("t0ken", &["t0ken", "t0ken"]),
+            ("", &[]),
+        ] {
+            let repository = Repository::parse(&format!("https://{login}@h/a")).unwrap();
+            assert_eq!(repository.login.unwrap().secrets(), secrets);
+        }
         // The user is a part of the address here.
         let repository = Repository::parse("ssh://git@h/a").unwrap();
         assert_eq!(

@@ -89,7 +89,7 @@ impl WorkingCopy {
         work.switch().await?;
         if self.directory.join(".gitmodules").exists() {
             work.calls
-                .run("get submodules", &["submodule", "init"])
+                .run("get submodules", &["submodule", "init", "--quiet"])
                 .await?;
             work.calls
                 .ask("get submodules", &["submodule", "update", "--force"])

@@ -445,6 +445,8 @@ fn said(outcome: &Outcome, sandbox: &Sandbox) -> Vec<String> {
             .replace(".ner.cloning", "ner")
             // Ours never checks out what the next call may replace.
             .replace(", '--no-checkout'", "")
+            // What it would show has passwords of URLs.
+            .replace("'init', '--quiet'", "'init'")
     });
     let mut lines: Vec<_> = lines
         .filter(|line| {
@@ -856,6 +858,8 @@ fn what_is_around_a_checkout_is_not_taken_for_it() {
         let outcome = as_self(&sandbox, &url, &[("VCS_HEAD_REF", "main")]).run();
         assert_eq!(code(&outcome), Some(expected), "{outcome:?}");
         assert!(outcome.stdout.contains(problem), "{outcome:?}");
+        let is_told = outcome.stdout.contains("\nhint: remove what is in it");
+        assert_eq!(is_told, there == "file", "{outcome:?}");
         assert_eq!(sandbox.read("c/.git/config"), configuration, "{outcome:?}");
         assert!(sandbox.path("c/vcs").join(there).exists(), "{outcome:?}");
     }
@@ -939,6 +943,40 @@ fn a_signal_ends_a_checkout_and_the_command_is_not_run() {
     assert!(!sandbox.path("c/.vcs.cloning").exists(), "{outcome:?}");
 }
 
+/// A git that takes signals for no reason to fail, and has cloned.
+const STUBBORN: &str = r#"#!/bin/sh
+[ "$1" = clone ] || PATH="$REAL_PATH" exec git "$@"
+for to; do :; done
+PATH="$REAL_PATH"
+trap 'mkdir -p "$to/.git"; exit 0' TERM
+touch "$BEGUN"
+for i in $(seq 600); do sleep 0.1; done
+"#;
+
+#[test]
+fn after_a_signal_no_other_git_is_run() {
+    let test = "after_a_signal_no_other_git_is_run";
+    if !have_git(test) {
+        return;
+    }
+    let sandbox = sandbox_with_cache();
+    let git = sandbox.write("bin/git", STUBBORN);
+    fs::set_permissions(git, Permissions::from_mode(0o755)).expect("make it a program");
+    let real = "/usr/local/bin:/usr/bin:/bin";
+    let path = format!("{}:{real}", sandbox.path("bin").display());
+    let running = as_self(&sandbox, "git://127.0.0.1:1/r", &[("VCS_HEAD_REF", "main")])
+        .env("PATH", path)
+        .env("REAL_PATH", real)
+        .env("BEGUN", sandbox.path("begun"))
+        .spawn();
+    wait_until("the clone has begun", || sandbox.path("begun").exists());
+    running.signal(Signal::TERM);
+    let outcome = running.finish();
+    assert_eq!(code(&outcome), Some(143), "{outcome:?}");
+    assert!(outcome.stdout.contains("'git', 'clone'"), "{outcome:?}");
+    assert!(!outcome.stdout.contains("'git', 'fetch'"), "{outcome:?}");
+}
+
 #[test]
 fn odd_names_are_cleaned_away() {
     let test = "odd_names_are_cleaned_away";
@@ -974,6 +1012,9 @@ fn logins_are_not_in_the_log() {
     }
     let (upstream, server, sandbox) = (Upstream::new(), Server::start(), sandbox_with_cache());
     let repository = upstream.repository("private");
+    let sub = upstream.repository("sub");
+    let in_sub = sub.write("in-sub", "sub").commit();
+    repository.submodule("sub", "./../sub.git", &in_sub);
     repository.write("file", "x").commit();
     // me:s3cret
     serve_files(
@@ -985,13 +1026,25 @@ fn logins_are_not_in_the_log() {
     let url = server
         .url("/private.git")
         .replace("http://", "http://me:s3cret@");
+    // Git says from where it cannot get a submodule.
+    let outcome = as_self(&sandbox, &url, &[("VCS_HEAD_REF", "main")]).run();
+    assert_eq!(code(&outcome), Some(1), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("fatal: clone of 'http://…@"),
+        "{outcome:?}"
+    );
+    assert!(!outcome.stdout.contains("s3cret"), "{outcome:?}");
+    serve_files(&server, &sub, "/sub.git", Some("Basic bWU6czNjcmV0"));
     let outcome = as_self(&sandbox, &url, &[("VCS_HEAD_REF", "main")]).run();
     assert_eq!(code(&outcome), Some(0), "{outcome:?}");
     assert!(!outcome.stdout.contains("s3cret"), "{outcome:?}");
+    assert_eq!(sandbox.read("c/vcs/sub/in-sub"), b"sub");
     let wrong = url.replace("s3cret", "wr0ng");
     let outcome = as_self(&sandbox, &wrong, &[("VCS_HEAD_REF", "main")]).run();
     assert_eq!(code(&outcome), Some(128), "{outcome:?}");
     assert!(!outcome.stdout.contains("wr0ng"), "{outcome:?}");
+    assert!(outcome.stdout.contains("\nhint: "), "{outcome:?}");
+    assert!(outcome.stdout.contains("…_SSH_SECRET_NAME"), "{outcome:?}");
 }
 
 /// An ssh that tells how it was called and does at once what it would do elsewhere.

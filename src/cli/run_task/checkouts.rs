@@ -6,7 +6,7 @@ use crate::{
     cli::{args::Tuning, interrupted, settings, settings::Tunables, task_log, ui::Ui},
     error::{self, Error, Result},
     fs::Staging,
-    run_task::{command::Signals, environment, repositories::Checkout},
+    run_task::{Lines, command::Signals, environment, repositories::Checkout},
     task::Secrets,
     vcs::{self, Console, Means, Ran},
 };
@@ -43,8 +43,10 @@ pub(super) fn make(
             let made = one(checkout, &log);
             tokio::pin!(made);
             tokio::select! {
-                made = &mut made => made.map_err(|err| log.stop(&err)),
+                // What comes with the end of one git must not miss the next.
+                biased;
                 number = &mut signal => {
+                    log.is_interrupted.store(true, Ordering::SeqCst);
                     // Git got the signal, too, and cleans up.
                     while log.is_running.load(Ordering::SeqCst) {
                         tokio::select! {
@@ -54,6 +56,7 @@ pub(super) fn make(
                     }
                     Err(Stop { code: 128 + number, message: format!("error: interrupted by signal {number}") })
                 }
+                made = &mut made => made.map_err(|err| log.stop(&err)),
             }
         })?;
         changes.push((format!("{}_HEAD_REV", checkout.prefix), commit.into()));
@@ -93,6 +96,7 @@ async fn one(checkout: &Checkout, log: &Log) -> Result<String> {
 struct Log {
     here: OsString,
     is_running: AtomicBool,
+    is_interrupted: AtomicBool,
     ended: Notify,
     /// The exit code of the last git that failed.
     code: AtomicU8,
@@ -103,6 +107,7 @@ impl Log {
         Arc::new(Self {
             here: here.as_os_str().to_owned(),
             is_running: AtomicBool::new(false),
+            is_interrupted: AtomicBool::new(false),
             ended: Notify::new(),
             code: AtomicU8::new(EXIT_CONFIGURATION),
         })
@@ -118,10 +123,11 @@ impl Log {
             Error::Git { .. } => self.code.load(Ordering::SeqCst),
             _ => EXIT_CONFIGURATION,
         };
-        Stop {
-            code,
-            message: format!("error: {}", error::chain(err)),
+        let mut message = format!("error: {}", error::chain(err));
+        if let Some(hint) = err.hint() {
+            message = format!("{message}\nhint: {hint}");
         }
+        Stop { code, message }
     }
 }
 
@@ -130,7 +136,16 @@ impl Console for Log {
         task_log::line("vcs", line);
     }
 
-    async fn run(&self, mut command: Command, arguments: &[OsString]) -> Result<Ran> {
+    fn is_interrupted(&self) -> bool {
+        self.is_interrupted.load(Ordering::SeqCst)
+    }
+
+    async fn run(
+        &self,
+        mut command: Command,
+        arguments: &[OsString],
+        secrets: &[String],
+    ) -> Result<Ran> {
         self.say(&format!("executing {}", environment::shown(arguments)));
         for variable in environment::PRIVATE {
             command.env_remove(variable);
@@ -148,7 +163,8 @@ impl Console for Log {
             said.drain(..said.len().saturating_sub(SAID));
         };
         self.is_running.store(true, Ordering::SeqCst);
-        let ended = supervise(command, "vcs", &mut signals, &mut watch).await;
+        let lines = Lines::without(secrets);
+        let ended = supervise(command, ("vcs", lines), &mut signals, &mut watch).await;
         self.is_running.store(false, Ordering::SeqCst);
         self.ended.notify_one();
         let code = ended.map_err(not_started)?.code;

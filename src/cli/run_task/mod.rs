@@ -277,7 +277,8 @@ fn run(
         }
         task.current_dir(directory);
     }
-    let ended = runtime.block_on(supervise(task, "task", signals, &mut |_| ()));
+    let output = ("task", Lines::default());
+    let ended = runtime.block_on(supervise(task, output, signals, &mut |_| ()));
     let ended = ended.map_err(|err| Stop {
         code: match err.kind() {
             io::ErrorKind::NotFound => 127,
@@ -297,11 +298,10 @@ fn run(
 /// Runs a program with a topic and a time before each line of its output. `watch` gets the output, too.
 async fn supervise(
     program: std::process::Command,
-    topic: &str,
+    (topic, mut lines): (&str, Lines),
     signals: &mut Signals,
     watch: &mut (dyn FnMut(&[u8]) + Send),
 ) -> io::Result<Ended> {
-    let mut lines = Lines::default();
     let mut sink = |bytes: &[u8]| {
         watch(bytes);
         let mut out = Vec::new();
