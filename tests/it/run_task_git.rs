@@ -945,7 +945,7 @@ fn a_signal_ends_a_checkout_and_the_command_is_not_run() {
 
 /// A git that takes signals for no reason to fail, and has cloned.
 const STUBBORN: &str = r#"#!/bin/sh
-[ "$1" = clone ] || PATH="$REAL_PATH" exec git "$@"
+[ "$1" = clone ] || { PATH=$REAL_PATH; exec git "$@"; }
 for to; do :; done
 PATH="$REAL_PATH"
 trap 'mkdir -p "$to/.git"; exit 0' TERM
@@ -1149,11 +1149,23 @@ fn links_do_not_lead_root_out_of_a_cache() {
         assert_eq!(code(&first), Some(0), "{first:?}");
         fs::create_dir(sandbox.path("outside")).expect("make a directory");
         symlink(sandbox.path(target), sandbox.path("c/link")).expect("link");
+        // One of the image, which leads into the cache.
+        symlink("c", sandbox.path("image")).expect("link");
         let before = owners(&sandbox.path("outside"));
-        let task: Task = (ONE.0, &["--vcs-checkout=c/link/more/vcs"]);
+        let tasks: [Task; 2] = [
+            (ONE.0, &["--vcs-checkout=c/link/more/vcs"]),
+            (ONE.0, &["--vcs-checkout=image/link/more/vcs"]),
+        ];
+        for task in tasks {
+            let outcome = prepared(run_task(&sandbox), &sandbox, &world, task).run();
+            assert_eq!(code(&outcome), Some(1), "{outcome:?}");
+            assert_eq!(owners(&sandbox.path("outside")), before, "{outcome:?}");
+            assert!(!sandbox.path("nowhere").exists(), "{outcome:?}");
+        }
+        let task: Task = (ONE.0, &["--vcs-checkout=image/other/vcs"]);
         let outcome = prepared(run_task(&sandbox), &sandbox, &world, task).run();
-        assert_eq!(code(&outcome), Some(1), "{outcome:?}");
-        assert_eq!(owners(&sandbox.path("outside")), before, "{outcome:?}");
-        assert!(!sandbox.path("nowhere").exists(), "{outcome:?}");
+        assert_eq!(code(&outcome), Some(0), "{outcome:?}");
+        assert_eq!(sandbox.read("c/other/vcs/file"), b"one");
+        assert!(!outcome.stdout.contains("not in cache"), "{outcome:?}");
     }
 }
