@@ -837,6 +837,9 @@ fn what_a_killed_run_leaves_is_made_good() {
     assert_eq!(code(&outcome), Some(0), "{outcome:?}");
 }
 
+/// A branch to check out where something is there that no cache may have.
+const IN_NO_CACHE: [(&str, &str); 2] = [("TASKCLUSTER_CACHES", ""), ("VCS_HEAD_REF", "main")];
+
 #[test]
 fn what_is_around_a_checkout_is_not_taken_for_it() {
     let test = "what_is_around_a_checkout_is_not_taken_for_it";
@@ -855,7 +858,7 @@ fn what_is_around_a_checkout_is_not_taken_for_it() {
         git_in(&sandbox.path("c"), &["remote", "add", "origin", "kept"]);
         sandbox.write(&format!("c/vcs/{there}"), "");
         let configuration = sandbox.read("c/.git/config");
-        let outcome = as_self(&sandbox, &url, &[("VCS_HEAD_REF", "main")]).run();
+        let outcome = as_self(&sandbox, &url, &IN_NO_CACHE).run();
         assert_eq!(code(&outcome), Some(expected), "{outcome:?}");
         assert!(outcome.stdout.contains(problem), "{outcome:?}");
         let is_told = outcome.stdout.contains("\nhint: remove what is in it");
@@ -874,13 +877,12 @@ fn directories_that_nothing_can_replace_are_cloned_into() {
     }
     let world = World::new(&[Manner::Whole]);
     let url = world.daemon.url("base");
-    let head = [("VCS_HEAD_REF", "main")];
     let sandbox = sandbox_with_cache();
     // What a clone that was killed has left.
     sandbox.write("c/real/.cloning/.git/config", "");
     symlink("real", sandbox.path("c/vcs")).expect("link");
     for _ in 0..2 {
-        let outcome = as_self(&sandbox, &url, &head).run();
+        let outcome = as_self(&sandbox, &url, &IN_NO_CACHE).run();
         assert_eq!(code(&outcome), Some(0), "{outcome:?}");
         assert_eq!(sandbox.read("c/real/file"), b"two");
         assert!(!sandbox.path("c/real/.cloning").exists(), "{outcome:?}");
@@ -890,7 +892,7 @@ fn directories_that_nothing_can_replace_are_cloned_into() {
     let sandbox = sandbox_with_cache();
     symlink("nowhere", sandbox.path("c/vcs")).expect("link");
     let before = world.daemon.connections();
-    let outcome = as_self(&sandbox, &url, &head).run();
+    let outcome = as_self(&sandbox, &url, &IN_NO_CACHE).run();
     assert_eq!(code(&outcome), Some(1), "{outcome:?}");
     assert!(
         outcome.stdout.contains("c/vcs: No such file"),
@@ -910,7 +912,7 @@ fn directories_that_nothing_can_replace_are_cloned_into() {
         "mount --bind c/vcs c/vcs || exit 77; exec \"$0\" \"$@\"",
         env!("CARGO_BIN_EXE_run-task"),
     ]);
-    let outcome = by_self(mounting, &sandbox, &url, &head).run();
+    let outcome = by_self(mounting, &sandbox, &url, &IN_NO_CACHE).run();
     if code(&outcome) == Some(77) || outcome.stderr.contains("unshare") {
         skip(test, "nothing can be mounted");
         return;
