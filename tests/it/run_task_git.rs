@@ -895,7 +895,7 @@ fn directories_that_nothing_can_replace_are_cloned_into() {
     let outcome = as_self(&sandbox, &url, &IN_NO_CACHE).run();
     assert_eq!(code(&outcome), Some(1), "{outcome:?}");
     assert!(
-        outcome.stdout.contains("c/vcs: No such file"),
+        outcome.stdout.contains("c/vcs`: No such file"),
         "{outcome:?}"
     );
     assert_eq!(world.daemon.connections(), before, "{outcome:?}");
