@@ -65,9 +65,10 @@ pub fn decode(content: &[u8], most: u64, limits: &Limits) -> [io::Result<Vec<u8>
 /// # Errors
 /// As taking fetches from images has them.
 pub fn apply_layers(layers: &[&[u8]], directory: &Path, limits: &Limits) -> Result<()> {
+    let mut limits = limits.clone();
     for layer in layers {
         let layer = io::Cursor::new(layer.to_vec());
-        archive::apply_layer(layer, archive::LayerPacking::None, directory, limits)?;
+        archive::apply_layer(layer, archive::LayerPacking::None, directory, &mut limits)?;
     }
     Ok(())
 }

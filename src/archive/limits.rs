@@ -62,6 +62,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Takes off what an archive made of itself, so that the next one has the rest.
+    pub(crate) fn spend(&mut self, expanded: u64, entries: u64) {
+        self.expanded_size = self.expanded_size.saturating_sub(expanded);
+        self.entries = self.entries.saturating_sub(entries);
+    }
+
     /// Refuses an archive of which `packed` bytes have become `expanded` ones.
     pub(crate) fn check_expanded(&self, expanded: u64, packed: u64) -> Result<()> {
         let allowed = self

@@ -142,7 +142,8 @@ fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Resul
 }
 
 /// Puts a layer of an image on top of what is in a directory: what it has replaces what is there, and what it marks as
-/// removed is removed. Returns the digest of the uncompressed layer.
+/// removed is removed. Takes what it used off the limits, so that all layers of one result have one budget. Returns the
+/// digest of the uncompressed layer.
 ///
 /// # Errors
 /// [`crate::Error::Archive`] and [`crate::Error::Fs`]; or what the reader failed with. Then the directory holds nothing
@@ -151,7 +152,7 @@ pub(crate) fn apply_layer(
     layer: impl Read + Send + 'static,
     packing: LayerPacking,
     directory: &Path,
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Sha256Digest> {
     let compression = match packing {
         LayerPacking::None => Compression::None,
@@ -161,15 +162,17 @@ pub(crate) fn apply_layer(
     let threads = u32::try_from(cores()).unwrap_or(1);
     let layer = BufReader::with_capacity(LAYER_READ, layer);
     let decoded = decode::parallel(compression, layer, threads, limits).map_err(tar::read_error)?;
-    let hasher = std::thread::scope(|scope| {
+    let (hasher, bytes, members) = std::thread::scope(|scope| {
         // Hashed where it is extracted: decoding takes the longer part of the time.
         let mut content = Hashed {
             inner: ReadAhead::start(scope, decoded),
             hasher: Sha256::new(),
+            bytes: 0,
         };
-        tar::apply(&mut content, compression, directory, limits)?;
-        Ok::<_, crate::Error>(content.hasher)
+        let members = tar::apply(&mut content, compression, directory, limits)?;
+        Ok::<_, crate::Error>((content.hasher, content.bytes, members))
     })?;
+    limits.spend(bytes, members);
     Ok(Sha256Digest::from_bytes(hasher.finalize().into()))
 }
 
@@ -181,16 +184,24 @@ pub(crate) enum LayerPacking {
     Zstd,
 }
 
-/// Hashes what is read through it.
+/// Hashes and counts what is read through it.
 struct Hashed<R> {
     inner: R,
     hasher: Sha256,
+    bytes: u64,
+}
+
+impl<R> Hashed<R> {
+    fn take(hasher: &mut Sha256, count: &mut u64, bytes: &[u8]) {
+        hasher.update(bytes);
+        *count += bytes.len() as u64;
+    }
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
+        Self::take(&mut self.hasher, &mut self.bytes, &buffer[..length]);
         Ok(length)
     }
 }
@@ -206,7 +217,7 @@ impl<R: BufRead> BufRead for Hashed<R> {
         }
         // What was filled is there; only that can be consumed.
         if let Ok(filled) = self.inner.fill_buf() {
-            self.hasher.update(&filled[..length]);
+            Self::take(&mut self.hasher, &mut self.bytes, &filled[..length]);
         }
         self.inner.consume(length);
     }

@@ -16,7 +16,7 @@ use crate::{
     digest::Sha256Digest,
     error::{Error, Result, chain},
     fetch::{Context, Staged},
-    fs::{self, Dir, Staging},
+    fs::{self, Context as _, Dir, Staging},
     observe::{Event, Fetched, Observer},
     rel_path::RelPath,
     safe_url::SafeUrl,
@@ -25,6 +25,7 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 use rustix::fs::FileType;
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -34,6 +35,9 @@ use std::{
     },
     time::Instant,
 };
+
+/// Results of one image that are tried for a fetch, at most. Whoever wrote the cache decides how many it has.
+const MAX_RESULTS: usize = 8;
 
 /// Images that fetches may be in.
 pub struct Imports {
@@ -57,11 +61,16 @@ struct Wanted {
     extract: bool,
 }
 
+/// Refuses a file of so many bytes.
+type CheckSize = dyn Fn(u64) -> Result<()>;
+
 /// What was taken from an image.
 struct Taken {
     staged: Staged,
     /// What was read for it.
     bytes: u64,
+    /// Where that is from.
+    from: SafeUrl,
 }
 
 impl Imports {
@@ -113,21 +122,14 @@ impl Imports {
             if wanted.extract && !image.is_trusted {
                 continue;
             }
-            for cache in &image.caches {
-                for outcome in wanted.outcomes(cache) {
-                    match image.take(wanted, cache, outcome, context).await {
-                        Ok(taken) => {
-                            let url = &SafeUrl::of_file(Path::new(&image.blobs.shown()));
-                            let size = Some(taken.bytes);
-                            observer.on_event(&Event::Started { url, size });
-                            return Some(taken);
-                        }
-                        Err(problem) => observer.on_event(&Event::Warning(format!(
-                            "{} is not taken from {}: {problem}",
-                            wanted.name,
-                            image.blobs.shown()
-                        ))),
-                    }
+            for (cache, outcome) in image.results(wanted) {
+                match image.take(wanted, cache, outcome, context).await {
+                    Ok(taken) => return Some(taken),
+                    Err(problem) => observer.on_event(&Event::Warning(format!(
+                        "{} is not taken from {}: {problem}",
+                        wanted.name,
+                        image.blobs.shown()
+                    ))),
                 }
             }
         }
@@ -173,12 +175,21 @@ impl Shortcut for Imports {
             let sha256 = wanted.first()?.sha256;
             let observer = &*item.observer;
             let begin = Instant::now();
-            let (mut bytes, mut staged) = (0, Vec::new());
+            let (mut bytes, mut staged, mut from) = (0, Vec::new(), None);
             for wanted in &wanted {
-                let taken = self.find(wanted, context, observer).await?;
+                let Some(taken) = self.find(wanted, context, observer).await else {
+                    // It is fetched for all places, then.
+                    remove(staged, context).await;
+                    return None;
+                };
                 bytes += taken.bytes;
                 staged.push(taken.staged);
+                from.get_or_insert(taken.from);
             }
+            observer.on_event(&Event::Started {
+                url: &from?,
+                size: Some(bytes),
+            });
             observer.on_event(&Event::Finished(&Fetched {
                 bytes,
                 sha256,
@@ -193,7 +204,7 @@ impl Shortcut for Imports {
 }
 
 impl Wanted {
-    /// Returns all results that are said to be this, the newest of each record first.
+    /// Returns results that are said to be this, each once, the newest of each record first.
     fn outcomes<'a>(&self, cache: &'a Cache) -> impl Iterator<Item = &'a Outcome> {
         let directory = String::from_utf8_lossy(self.directory.as_bytes());
         let directory = match &*directory {
@@ -212,17 +223,25 @@ impl Wanted {
             unpack: self.extract,
         };
         let sources = key::http_source(&self.name, &self.sha256);
-        let sources: Vec<usize> = cache.roots(sources).collect();
+        let sources: HashSet<usize> = cache.roots(sources).collect();
         let selector = key::selector(&format!("/{}", self.name));
         let mut records: Vec<usize> = cache.roots(own).collect();
         records.extend(cache.on_top(key::add(&add, Base::Scratch), selector, &sources));
+        let mut known = HashSet::new();
         records
             .into_iter()
             .flat_map(|record| &cache.entries[record].outcomes)
+            .filter(move |outcome| known.insert(*outcome))
     }
 }
 
 impl Image {
+    /// Returns the results that are tried.
+    fn results(&self, wanted: &Wanted) -> impl Iterator<Item = (&Cache, &Outcome)> {
+        let of = |cache| wanted.outcomes(cache).map(move |outcome| (cache, outcome));
+        self.caches.iter().flat_map(of).take(MAX_RESULTS)
+    }
+
     /// Applies the layers of a result, and takes what is wanted out of that. The error is why that cannot be.
     async fn take(
         &self,
@@ -242,7 +261,11 @@ impl Image {
             .fold(0, u64::saturating_add);
         let taken = self.apply(wanted, layers, context).await;
         taken
-            .map(|staged| Taken { staged, bytes })
+            .map(|staged| Taken {
+                staged,
+                bytes,
+                from: SafeUrl::of_file(Path::new(&self.blobs.shown())),
+            })
             .map_err(|err| chain(&err))
     }
 
@@ -254,10 +277,15 @@ impl Image {
     ) -> Result<Staged> {
         let staging = Arc::clone(&context.staging);
         let root = run_blocking(move || staging.fresh()).await?;
+        let packed = layers.iter().map(|(layer, _)| layer.size);
+        let packed = packed.fold(0, u64::saturating_add);
         let applied = self.apply_all(layers, &root, context).await;
+        let limits = context.limits.clone();
+        // A file with holes takes no room until it is copied.
+        let check = move |size| limits.check_expanded(size, packed);
         let (wanted, staging) = (wanted.clone(), Arc::clone(&context.staging));
         run_blocking(move || {
-            let picked = applied.and_then(|()| wanted.pick(&root, &staging));
+            let picked = applied.and_then(|()| wanted.pick(&root, &staging, &check));
             if !matches!(&picked, Ok(staged) if staged.directory.starts_with(&root)) {
                 // What cannot be removed now goes with the staging area.
                 let _ = fs::remove_tree(&root);
@@ -274,26 +302,29 @@ impl Image {
         context: &Context,
     ) -> Result<()> {
         let stop = Stop::default();
+        // One budget for all layers: however many there are, together they are one fetch.
+        let mut limits = context.limits.clone();
         for (layer, diff_id) in layers {
             let blob = Stoppable {
                 inner: self.blobs.open(&layer).await?,
                 stop: Arc::clone(&stop.0),
             };
             // Decoders have windows of many megabytes here, too. Only now: a blob that is downloaded needs a slot for that.
-            let _slot = context.placing_slots.wait(layer.size).await;
-            let (root, limits) = (root.to_owned(), context.limits.clone());
+            let slot = context.placing_slots.wait(layer.size).await;
+            let _slot = slot.ok_or(Error::Cancelled)?;
+            let (root, mut left) = (root.to_owned(), limits);
             // The staging area lives as long as anybody writes in it.
             let staging = Arc::clone(&context.staging);
-            run_blocking(move || {
+            limits = run_blocking(move || {
                 let _staging = staging;
                 let packing = match LayerFormat::of(&layer.media_type) {
                     Some(LayerFormat::Gzip) => LayerPacking::Gzip,
                     Some(LayerFormat::Zstd) => LayerPacking::Zstd,
                     Some(LayerFormat::Tar) | None => LayerPacking::None,
                 };
-                let actual = Digest(archive::apply_layer(blob, packing, &root, &limits)?);
+                let actual = Digest(archive::apply_layer(blob, packing, &root, &mut left)?);
                 if actual == diff_id {
-                    return Ok(());
+                    return Ok(left);
                 }
                 Err(Error::Damaged {
                     place: format!("the content of layer {}", layer.digest),
@@ -308,7 +339,7 @@ impl Image {
 
 impl Wanted {
     /// Takes what is wanted out of what layers make.
-    fn pick(&self, root: &Path, staging: &Staging) -> Result<Staged> {
+    fn pick(&self, root: &Path, staging: &Staging, check: &CheckSize) -> Result<Staged> {
         let mut directory = Dir::open(root)?;
         for part in self.directory.components() {
             directory = directory.open_child(part)?;
@@ -320,7 +351,7 @@ impl Wanted {
             Ok::<_, Error>(matches!(found, Some((FileType::RegularFile, _))))
         };
         if !self.extract || (is_alone()? && is_file()?) {
-            match self.pick_file(&directory, staging) {
+            match self.pick_file(&directory, staging, check) {
                 // An archive with a file of its own name.
                 Err(Error::Damaged { .. }) if self.extract => {}
                 picked => return picked,
@@ -330,7 +361,7 @@ impl Wanted {
     }
 
     /// Copies a file, which is proven by that.
-    fn pick_file(&self, directory: &Dir, staging: &Staging) -> Result<Staged> {
+    fn pick_file(&self, directory: &Dir, staging: &Staging, check: &CheckSize) -> Result<Staged> {
         let name = OsStr::new(&self.name);
         let path = directory.path().join(name);
         let place = || format!("{} in the layers", self.name);
@@ -341,8 +372,10 @@ impl Wanted {
             });
         }
         let new = staging.fresh()?;
+        let mut content = directory.open_file(name)?;
+        check(content.metadata().context("look at", &path)?.len())?;
         let mut file = super::DigestWriter::new(fs::create_new(&new.join(name))?);
-        let copied = io::copy(&mut directory.open_file(name)?, &mut file);
+        let copied = io::copy(&mut content, &mut file);
         copied.map_err(|source| Error::Fs {
             action: "copy",
             path,
@@ -385,6 +418,19 @@ impl<R: Read> Read for Stoppable<R> {
     }
 }
 
+/// Removes what nobody needs any more. What cannot be removed now goes with the staging area.
+async fn remove(all: Vec<Staged>, context: &Context) {
+    let staging = Arc::clone(&context.staging);
+    let removing = run_blocking(move || {
+        let _staging = staging;
+        for staged in all {
+            let _ = fs::remove_tree(&staged.directory);
+        }
+        Ok(())
+    });
+    let _ = removing.await;
+}
+
 fn staged(directory: PathBuf) -> Staged {
     Staged {
         directory,
@@ -392,3 +438,6 @@ fn staged(directory: PathBuf) -> Staged {
         unpacked: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

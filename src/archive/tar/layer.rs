@@ -17,13 +17,13 @@ use tar::EntryType;
 const MARK: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// Extracts a layer, which was decoded already, on top of what is in a directory.
+/// Extracts a layer, which was decoded already, on top of what is in a directory. Returns how many members it has.
 pub(in crate::archive) fn apply(
     source: impl BufRead,
     compression: Compression,
     directory: &Path,
     limits: &Limits,
-) -> Result<()> {
+) -> Result<u64> {
     let is_first = Dir::open(directory)?.names()?.is_empty();
     std::thread::scope(|scope| {
         let mut layer = Layer {
@@ -34,8 +34,10 @@ pub(in crate::archive) fn apply(
         while let Some(member) = reader.next_member()? {
             layer.member(&mut reader, &member)?;
         }
+        let members = reader.members();
         reader.finish()?;
-        layer.extractor.finish().map(drop)
+        layer.extractor.finish()?;
+        Ok(members)
     })
 }
 

@@ -80,6 +80,11 @@ impl<'a, R: BufRead> Reader<'a, R> {
         }
     }
 
+    /// Returns how many members there were so far.
+    pub(crate) fn members(&self) -> u64 {
+        self.members
+    }
+
     /// Returns the next member, whose content can be read then; none at the end of the archive.
     pub(crate) fn next_member(&mut self) -> Result<Option<Member>> {
         let mut extensions = Extensions::default();

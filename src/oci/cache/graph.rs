@@ -3,7 +3,7 @@
 use super::model::{Input, MAX_EXPORTED, Record, TableEntry};
 use crate::oci::{Descriptor, Digest, media_type::LayerFormat};
 use chrono::{DateTime, FixedOffset};
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 /// Layers of one result, at most. No system mounts as many.
 const MAX_LAYERS: usize = 1000;
@@ -52,7 +52,7 @@ pub struct Link {
 }
 
 /// A result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// A layer with everything below it.
     Prefix(usize),
@@ -115,7 +115,7 @@ impl Cache {
         &self,
         digest: Digest,
         selector: Digest,
-        records: &[usize],
+        records: &HashSet<usize>,
     ) -> impl Iterator<Item = usize> {
         let selector = selector.to_string();
         let is_it = move |link: &Link| link.selector == selector && records.contains(&link.record);

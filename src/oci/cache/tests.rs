@@ -248,7 +248,7 @@ async fn a_reader_of_layers_misses_what_has_only_chains() {
 async fn operations_are_found_through_their_sources() {
     let cache = sample_cache("real-inline-addchecksum", "config").await;
     let find = |name: &str, dest: &str, unpack: bool| {
-        let sources: Vec<_> = cache
+        let sources: std::collections::HashSet<_> = cache
             .roots(key::http_source(
                 &format!("{name}.tar.gz"),
                 &key_vector(name).parse().unwrap(),

@@ -1,8 +1,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
 
 use super::apply;
-use crate::archive::{Limits, format::Compression};
-use std::{fs, path::Path};
+use crate::archive::{LayerPacking, Limits, apply_layer, format::Compression};
+use std::{fs, io::Cursor, path::Path};
 use tar::{Builder, EntryType, Header};
 
 /// Returns a tar. A name that ends with a slash is a directory, `name -> target` a link; files hold `content`.
@@ -194,4 +194,31 @@ fn nothing_outside_is_removed() {
         applied(&[&["l -> ../outside"], &[".wh.l"]]).unwrap(),
         [""; 0]
     );
+}
+
+#[test]
+fn all_layers_of_a_result_have_one_budget() {
+    let tar = |number: usize| layer(&[&format!("a{number}"), &format!("b{number}")], "content");
+    let size = tar(0).len() as u64;
+    for (bytes, entries, fit) in [
+        (3 * size, 6, 3),
+        (3 * size, 5, 2),
+        (3 * size, 4, 2),
+        (3 * size - 1, 6, 2),
+        (2 * size, 6, 2),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let mut limits = Limits {
+            expanded_size: bytes,
+            expansion: 0,
+            entries,
+            ..Limits::default()
+        };
+        let mut apply = |number| {
+            let layer = Cursor::new(tar(number));
+            apply_layer(layer, LayerPacking::None, temp.path(), &mut limits)
+        };
+        let fitting = (0..3).take_while(|number| apply(*number).is_ok());
+        assert_eq!(fitting.count(), fit, "{bytes} bytes, {entries} entries");
+    }
 }
