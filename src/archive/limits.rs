@@ -3,6 +3,7 @@
 
 use crate::{
     error::{Error, Result},
+    fs::Mtime,
     rel_path::RelPath,
     size::ByteSize,
 };
@@ -38,6 +39,8 @@ pub struct Limits {
     pub window: u64,
     /// Whether symbolic links may lead out of what is extracted. They are never followed there.
     pub external_symlinks: bool,
+    /// Whether what has no time in its archive gets the epoch, and not the time of its making.
+    pub untimed_is_epoch: bool,
 }
 
 impl Default for Limits {
@@ -57,11 +60,17 @@ impl Default for Limits {
             window: 128 << 20,
             // Sysroots have absolute ones.
             external_symlinks: true,
+            untimed_is_epoch: false,
         }
     }
 }
 
 impl Limits {
+    /// Returns the time that a member gets, by that which it has.
+    pub(crate) fn time(&self, found: Option<Mtime>) -> Option<Mtime> {
+        found.or(self.untimed_is_epoch.then(Mtime::default))
+    }
+
     /// Takes off what an archive made of itself, so that the next one has the rest.
     pub(crate) fn spend(&mut self, expanded: u64, entries: u64) {
         self.expanded_size = self.expanded_size.saturating_sub(expanded);
@@ -171,6 +180,7 @@ mod tests {
             header_size: 100,
             window: 1 << 20,
             external_symlinks: true,
+            untimed_is_epoch: false,
         }
     }
 

@@ -7,10 +7,7 @@ use crate::{
     fs::Context,
     rel_path::RelPath,
 };
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::Path;
 
 /// A layer that is complete, and has no name in its layout yet.
 #[derive(Clone, Debug)]
@@ -46,8 +43,8 @@ pub struct Packing<'a> {
 /// Where content comes from, which decides about its modes and times.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin {
-    /// An archive that was unpacked since this time.
-    Archive(SystemTime),
+    /// An archive that was unpacked, and what had no time in it got the epoch.
+    Archive,
     /// It was downloaded and is kept as it is.
     Download,
 }
@@ -59,10 +56,7 @@ pub enum Origin {
 pub fn pack(tree: &Path, layout: &Layout, packing: &Packing<'_>) -> Result<NewLayer> {
     let stamp = match packing.origin {
         Origin::Download => Stamp::Download,
-        Origin::Archive(began) => Stamp::Unpacked {
-            began: seconds(began),
-            ended: seconds(SystemTime::now()),
-        },
+        Origin::Archive => Stamp::Unpacked,
     };
     let blob = layout.new_blob()?;
     let compressed = match packing.format {
@@ -84,9 +78,4 @@ pub fn pack(tree: &Path, layout: &Layout, packing: &Packing<'_>) -> Result<NewLa
         diff_id,
         format: packing.format,
     })
-}
-
-fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -39,9 +39,8 @@ pub(crate) struct LayerPack<'a> {
 /// making.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stamp {
-    /// Those that they have. Files made in this time, in seconds since the epoch, got none from their archive, and get the
-    /// epoch.
-    Unpacked { began: i64, ended: i64 },
+    /// Those that they have.
+    Unpacked,
     /// What BuildKit gives a download: 0600 and the epoch.
     Download,
 }
@@ -50,11 +49,7 @@ impl Stamp {
     fn of(self, stat: &Stat) -> (u32, i64) {
         match self {
             Self::Download => (0o600, 0),
-            Self::Unpacked { began, ended } => {
-                let made_now = (began..=ended).contains(&stat.st_mtime);
-                let mtime = if made_now { 0 } else { stat.st_mtime };
-                (stat.st_mode & KEPT, mtime)
-            }
+            Self::Unpacked => (stat.st_mode & KEPT, stat.st_mtime),
         }
     }
 }
@@ -267,6 +262,7 @@ impl<W: Write> Write for Compressed<W> {
 mod tests {
     use super::{Compressed, LayerPack, Stamp, pack_layer};
     use crate::rel_path::RelPath;
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
     use std::{
         fs,
         io::{Read, Write},
@@ -324,31 +320,28 @@ mod tests {
         let temp = tree(&[("b/run", 0o777), ("b/secret", 0o600), ("b.c", 0o664)]);
         fs::hard_link(temp.path().join("b/run"), temp.path().join("c")).unwrap();
         fs::set_permissions(temp.path().join("b"), fs::Permissions::from_mode(0o775)).unwrap();
-        fs::write(temp.path().join("now"), "").unwrap();
-        symlink("/no/where", temp.path().join("a")).unwrap();
-        let now = i64::try_from(
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap()
-                .as_secs(),
-        )
-        .unwrap();
-        let stamp = Stamp::Unpacked {
-            began: now - 100,
-            ended: now + 100,
+        symlink("run", temp.path().join("b/a")).unwrap();
+        let old = Timespec {
+            tv_sec: i64::try_from(OLD).unwrap(),
+            tv_nsec: 999_999_999,
         };
+        let times = Timestamps {
+            last_access: old,
+            last_modification: old,
+        };
+        let link = temp.path().join("b/a");
+        rustix::fs::utimensat(CWD, &link, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         assert_eq!(
-            pack(temp.path(), "f/g", stamp).unwrap(),
+            pack(temp.path(), "f/g", Stamp::Unpacked).unwrap(),
             [
                 "f/ 755 0 0 ",
                 "f/g/ 755 0 0 ",
-                "f/g/a 777 0 0 /no/where",
                 "f/g/b/ 755 0 0 ",
+                "f/g/b/a 777 0 1000000000 run",
                 "f/g/b/run 755 0 1000000000 ",
                 "f/g/b/secret 600 0 1000000000 ",
                 "f/g/b.c 644 0 1000000000 ",
                 "f/g/c 755 0 1000000000 f/g/b/run",
-                "f/g/now 644 0 0 ",
             ]
         );
     }

@@ -116,7 +116,7 @@ impl Extractor<'_> {
         }
         let attributes = Attributes {
             mode: member.mode & self.kept_mode_bits,
-            mtime: member.mtime,
+            mtime: self.limits.time(member.mtime),
         };
         match (member.kind, &member.segments) {
             (EntryType::Directory, _) => {
@@ -131,7 +131,7 @@ impl Extractor<'_> {
                 self.file_at_once(reader, &path, attributes)
             }
             (EntryType::Regular, None) => self.file(reader, path, member, attributes),
-            (EntryType::Symlink, _) => self.symlink(path, &member.link, member.mtime),
+            (EntryType::Symlink, _) => self.symlink(path, &member.link, attributes.mtime),
             (EntryType::Link, _) => self.hard_link(&path, &member.link),
             (EntryType::Fifo, _) => Err(refused(&path, "named pipes are not extracted")),
             _ => Err(refused(&path, "devices are not extracted")),
@@ -259,7 +259,7 @@ pub(super) fn read_error(err: io::Error) -> Error {
 mod tests {
     use super::{Compression, Job, extract};
     use crate::archive::{Limits, Placing};
-    use std::fs;
+    use std::{fs, os::unix::fs::MetadataExt};
     use tar::{Builder, EntryType, Header};
 
     fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &str) {
@@ -267,10 +267,47 @@ mod tests {
         header.set_entry_type(kind);
         header.set_mode(0o755);
         header.set_size(0);
+        header.as_old_mut().mtime = [0; 12];
         if target.is_empty() {
             builder.append_data(&mut header, name, &b""[..]).unwrap();
         } else {
             builder.append_link(&mut header, name, target).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_has_no_time_gets_the_epoch_where_that_is_wanted() {
+        let mut builder = Builder::new(Vec::new());
+        add(&mut builder, EntryType::Directory, "d", "");
+        add(&mut builder, EntryType::Regular, "d/f", "");
+        add(&mut builder, EntryType::Symlink, "l", "d/f");
+        add(&mut builder, EntryType::Link, "h", "d/f");
+        let mut header = Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_mtime(1_000_000_000);
+        builder.append_data(&mut header, "t", &b""[..]).unwrap();
+        let archive = builder.into_inner().unwrap();
+        for untimed_is_epoch in [true, false] {
+            let temp = tempfile::tempdir().unwrap();
+            let job = Job {
+                directory: temp.path().to_owned(),
+                file_name: "a.tar".into(),
+                placing: Placing::Extract,
+                limits: Limits {
+                    untimed_is_epoch,
+                    ..Limits::default()
+                },
+            };
+            extract(&archive[..], Compression::None, &job, 2).unwrap();
+            let time = |name| {
+                let found = temp.path().join(name).symlink_metadata().unwrap();
+                (found.mtime(), found.mtime_nsec())
+            };
+            for name in ["d", "d/f", "l", "h"] {
+                assert_eq!(time(name) == (0, 0), untimed_is_epoch, "{name}");
+            }
+            assert_eq!(time("t"), (1_000_000_000, 0));
         }
     }
 

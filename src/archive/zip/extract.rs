@@ -14,7 +14,6 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
-    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -53,15 +52,16 @@ pub(in crate::archive) fn extract(
     }
     let mut reader = archive.reader();
     for (path, member) in &plan.directories {
-        let mtime = reader.check(member)?;
+        let mtime = job.limits.time(reader.check(member)?);
         let mode = member.mode;
         tree.directory(path, Attributes { mode, mtime })?;
     }
-    extract_files(archive, &plan.files, root, threads)?;
+    extract_files(archive, &plan.files, job, threads)?;
     // Links come last: no file is written through one.
     for (path, member) in &plan.links {
         let target = link_target(&mut reader, member, &job.limits)?;
-        tree.symlink(path, OsStr::from_bytes(&target), None)?;
+        let mtime = job.limits.time(None);
+        tree.symlink(path, OsStr::from_bytes(&target), mtime)?;
     }
     tree.finish()?;
     let warning = plan.stripped.map(|member| {
@@ -189,16 +189,17 @@ pub(in crate::archive) fn link_target(
 fn extract_files(
     archive: &Archive,
     files: &[PlannedFile<'_>],
-    root: &Path,
+    job: &Job,
     threads: usize,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let work = || -> Result<(), (usize, Error)> {
-        let mut tree = Tree::open(root).map_err(|err| (0, err))?;
+        let mut tree = Tree::open(&job.directory).map_err(|err| (0, err))?;
         let mut reader = archive.reader();
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            extract_file(&mut tree, &mut reader, file).map_err(|err| (file.index, err))?;
+            extract_file(&mut tree, &mut reader, file, &job.limits)
+                .map_err(|err| (file.index, err))?;
         }
         Ok(())
     };
@@ -221,13 +222,18 @@ fn extract_files(
         .map_or(Ok(()), |(_, err)| Err(err))
 }
 
-fn extract_file(tree: &mut Tree, reader: &mut MemberReader, file: &PlannedFile<'_>) -> Result<()> {
+fn extract_file(
+    tree: &mut Tree,
+    reader: &mut MemberReader,
+    file: &PlannedFile<'_>,
+    limits: &Limits,
+) -> Result<()> {
     let member = file.member;
     let opened = reader.open(member)?;
     let Some(path) = &file.path else {
         return opened.content.write_to(member, |_| Ok(()));
     };
-    let (mode, mtime) = (member.mode, opened.mtime);
+    let (mode, mtime) = (member.mode, limits.time(opened.mtime));
     let mut out = tree.file(path, Attributes { mode, mtime })?;
     opened.content.write_to(member, |piece| out.write(piece))?;
     out.finish()

@@ -20,12 +20,9 @@ use crate::{
     stream::bridge::run_blocking,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::SystemTime,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::Semaphore;
 
@@ -63,7 +60,6 @@ pub(super) struct Packer {
     layout: Arc<Layout>,
     format: LayerFormat,
     turns: Semaphore,
-    began: SystemTime,
     stop: Arc<AtomicBool>,
 }
 
@@ -74,7 +70,6 @@ impl Packer {
             layout,
             format,
             turns: Semaphore::new(packed_at_once()),
-            began: SystemTime::now(),
             stop: Arc::default(),
         }
     }
@@ -135,7 +130,7 @@ impl Packer {
         let turn = self.turns.acquire().await;
         let _turn = turn.map_err(|_closed| Error::Cancelled)?;
         let (layout, directory) = (Arc::clone(&self.layout), directory.clone());
-        let (format, stop, began) = (self.format, Arc::clone(&self.stop), self.began);
+        let (format, stop) = (self.format, Arc::clone(&self.stop));
         let staging = Arc::clone(&self.context.staging);
         run_blocking(move || {
             // Lives as long as anybody reads or writes in it.
@@ -143,7 +138,7 @@ impl Packer {
             let packing = Packing {
                 directory: &directory,
                 origin: match staged.unpacked {
-                    Some(_) => Origin::Archive(began),
+                    Some(_) => Origin::Archive,
                     None => Origin::Download,
                 },
                 format,
