@@ -21,6 +21,10 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const MAX_DEPTH: usize = 4;
 const MAX_MANIFESTS: usize = 1000;
 
+/// How many bytes manifests may have in all, and how many blobs there may be: all are remembered to the end.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_BLOBS: usize = 65_536;
+
 /// What to pull, and where to.
 pub struct Pull {
     /// Where from.
@@ -87,12 +91,9 @@ pub async fn pull(pull: &Pull, watch: impl Fn(&Digest) -> Arc<dyn Observer>) -> 
         }
     }
     let (layout, tag) = (Arc::clone(&pull.layout), pull.tag.clone());
-    let (documents, root) = (found.documents, found.root.clone());
+    let root = found.root.clone();
     let platforms = pull.platforms.clone();
     let finishing = run_blocking(move || {
-        for document in &documents {
-            layout.put(&document.descriptor.media_type, &document.bytes)?;
-        }
         layout.tag(&tag, root.clone())?;
         Ok(other_platform(&layout, &root, &platforms))
     });
@@ -117,6 +118,7 @@ fn other_platform(layout: &Layout, root: &Descriptor, platforms: &Platforms) -> 
         os: config.text("os")?.to_owned(),
         variant: config.text("variant").map(str::to_owned),
         os_version: None,
+        ..Platform::default()
     };
     let shown = format!("{}/{}", platform.os, platform.architecture);
     (!platforms.allow(&platform)).then(|| shown.escape_debug().to_string())
@@ -125,7 +127,9 @@ fn other_platform(layout: &Layout, root: &Descriptor, platforms: &Platforms) -> 
 /// What belongs to an image.
 struct Found {
     root: Descriptor,
-    documents: Vec<Document>,
+    /// How many manifests there are, and how many bytes they have.
+    manifests: usize,
+    bytes: usize,
     /// Each once.
     blobs: Vec<Descriptor>,
     known: HashSet<Digest>,
@@ -142,50 +146,77 @@ impl Found {
             platform = chosen.platform.clone();
             document = pull.repository.manifest_of(&chosen, &()).await?;
         }
-        let mut found = Self {
-            root: Descriptor {
-                platform,
-                ..document.descriptor.clone()
-            },
-            documents: Vec::new(),
-            blobs: Vec::new(),
-            known: HashSet::new(),
-        };
+        let mut found = Self::from(Descriptor {
+            platform,
+            ..document.descriptor.clone()
+        });
         found.collect(document, pull).await?;
         Ok(found)
     }
 
-    /// Takes a manifest with all that it names.
+    fn from(root: Descriptor) -> Self {
+        Self {
+            root,
+            manifests: 0,
+            bytes: 0,
+            blobs: Vec::new(),
+            known: HashSet::new(),
+        }
+    }
+
+    /// Takes a manifest with all that it names. Each is in the layout as soon as it was read.
     async fn collect(&mut self, document: Document, pull: &Pull) -> Result<()> {
-        let mut open = vec![(document, 0)];
-        while let Some((document, depth)) = open.pop() {
-            if media_type::is_index(&document.descriptor.media_type) {
-                let index: Index = parse(&document)?;
-                for entry in index.manifests {
-                    if !self.known.insert(entry.digest) {
-                        continue;
-                    }
-                    // An exported cache may be an index of layers.
-                    if !is_document(&entry) {
-                        self.blobs.push(entry);
-                        continue;
-                    }
-                    if depth == MAX_DEPTH || open.len() + self.documents.len() == MAX_MANIFESTS {
-                        return Err(hostile(&document, "names too many manifests"));
-                    }
-                    let inner = pull.repository.manifest_of(&entry, &()).await?;
-                    open.push((inner, depth + 1));
-                }
-            } else {
-                let manifest: Manifest = parse(&document)?;
-                let all = manifest.layers.into_iter().chain([manifest.config]);
-                let known = &mut self.known;
-                self.blobs
-                    .extend(all.filter(|blob| known.insert(blob.digest)));
+        let mut open = vec![(document.descriptor.clone(), 0)];
+        let mut first = Some(document);
+        while let Some((entry, depth)) = open.pop() {
+            let document = match first.take() {
+                Some(document) => document,
+                None => pull.repository.manifest_of(&entry, &()).await?,
+            };
+            let inner = self.take(&document)?;
+            if depth == MAX_DEPTH && !inner.is_empty() {
+                return Err(hostile(&document, "names too many manifests"));
             }
-            self.documents.push(document);
+            open.extend(inner.into_iter().map(|entry| (entry, depth + 1)));
+            if open.len() + self.manifests > MAX_MANIFESTS {
+                return Err(hostile(&document, "names too many manifests"));
+            }
+            let layout = Arc::clone(&pull.layout);
+            let kind = document.descriptor.media_type;
+            run_blocking(move || layout.put(&kind, &document.bytes)).await?;
         }
         Ok(())
+    }
+
+    /// Takes notice of what a manifest names, and returns the manifests among that.
+    fn take(&mut self, document: &Document) -> Result<Vec<Descriptor>> {
+        self.manifests += 1;
+        self.bytes += document.bytes.len();
+        if self.bytes > MAX_BYTES {
+            return Err(hostile(document, "is one of too many bytes in all"));
+        }
+        let is_index = media_type::is_index(&document.descriptor.media_type);
+        let mut all = if is_index {
+            parse::<Index>(document)?.manifests
+        } else {
+            let manifest: Manifest = parse(document)?;
+            manifest
+                .layers
+                .into_iter()
+                .chain([manifest.config])
+                .collect()
+        };
+        all.retain(|entry| self.known.insert(entry.digest));
+        // An exported cache may be an index of layers.
+        let (inner, blobs) = all
+            .into_iter()
+            .partition(|entry| is_index && is_document(entry));
+        let blobs: Vec<Descriptor> = blobs;
+        self.blobs.extend(blobs);
+        if self.blobs.len() > MAX_BLOBS {
+            return Err(hostile(document, "names too many blobs"));
+        }
+        Ok(inner)
     }
 }
 
@@ -236,5 +267,69 @@ fn hostile(document: &Document, problem: &str) -> Error {
     Error::Damaged {
         place: format!("manifest {}", document.descriptor.digest),
         problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Document, Found, MAX_BLOBS, MAX_BYTES};
+    use crate::oci::{Descriptor, Index, MAX_MANIFEST, Manifest, media_type};
+
+    fn document(media_type: &str, value: &impl serde::Serialize) -> Document {
+        let bytes = serde_json::to_vec(value).unwrap();
+        Document {
+            descriptor: Descriptor::of(media_type, &bytes),
+            bytes,
+        }
+    }
+
+    fn blob(number: usize) -> Descriptor {
+        Descriptor::of(media_type::LAYER, number.to_string().as_bytes())
+    }
+
+    fn found() -> Found {
+        Found::from(blob(0))
+    }
+
+    #[test]
+    fn everything_is_taken_once() {
+        let inner = Descriptor::of(media_type::MANIFEST, b"");
+        let entries = vec![blob(1), inner.clone(), blob(2), inner.clone(), blob(1)];
+        let index = document(media_type::INDEX, &Index::new(entries));
+        let manifest = Manifest::new(blob(3), vec![blob(1), blob(4), blob(4)]);
+        let manifest = document(media_type::MANIFEST, &manifest);
+        let mut found = found();
+        assert_eq!(found.take(&index).unwrap(), [inner]);
+        assert_eq!(found.take(&manifest).unwrap(), []);
+        assert_eq!(found.blobs, [blob(1), blob(2), blob(4), blob(3)]);
+    }
+
+    #[test]
+    fn no_image_has_endless_blobs() {
+        let mut found = found();
+        let mut take = |from: usize, to: usize| {
+            let manifest = Manifest::new(blob(0), (from..to).map(blob).collect());
+            found.take(&document(media_type::MANIFEST, &manifest))
+        };
+        assert!(take(1, MAX_BLOBS / 2).is_ok());
+        assert!(take(MAX_BLOBS / 2, MAX_BLOBS).is_ok());
+        let err = take(MAX_BLOBS, MAX_BLOBS + 1).unwrap_err().to_string();
+        assert!(err.contains("names too many blobs"), "{err}");
+    }
+
+    #[test]
+    fn no_image_has_endless_manifests() {
+        let mut found = found();
+        let mut manifest = Manifest::new(blob(0), Vec::new());
+        let most = usize::try_from(MAX_MANIFEST).unwrap();
+        let remark = "x".repeat(most - 1000);
+        manifest.annotations.insert("remark".into(), remark);
+        let manifest = document(media_type::MANIFEST, &manifest);
+        let fit = MAX_BYTES / manifest.bytes.len();
+        for _ in 0..fit {
+            found.take(&manifest).unwrap();
+        }
+        let err = found.take(&manifest).unwrap_err().to_string();
+        assert!(err.contains("too many bytes in all"), "{err}");
     }
 }
