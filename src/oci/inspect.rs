@@ -9,6 +9,9 @@ use super::{
 use crate::error::{Error, Result, chain};
 use serde::Serialize;
 
+/// Layers of all results of a cache that are shown, at most. A few bytes of a description can stand for hundreds.
+const MAX_SHOWN: usize = 1_000_000;
+
 /// All there is to know of what a tag leads to.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +59,8 @@ pub struct Layer {
 /// A cache.
 #[derive(Debug, Default, Serialize)]
 pub struct Described {
+    /// The blobs of its layers, by their numbers.
+    pub layers: Vec<Digest>,
     /// What can be found in it.
     pub records: Vec<Record>,
     /// Why nothing of it can be used.
@@ -77,11 +82,9 @@ pub struct Record {
 /// A result.
 #[derive(Debug, Serialize)]
 pub struct Usable {
-    /// The numbers of its layers in the cache's table, lowest first.
+    /// The numbers of its layers, lowest first.
     pub layers: Vec<usize>,
-    /// Their blobs.
-    pub blobs: Vec<Digest>,
-    /// Why it cannot be used.
+    /// Why it cannot be used, or is not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -177,6 +180,7 @@ async fn told(descriptor: &Descriptor, blobs: &dyn Blobs) -> Result<Told, String
         os: os.to_owned(),
         variant: config.text("variant").map(str::to_owned),
         os_version: None,
+        ..Platform::default()
     });
     Ok((config.diff_ids()?, history, platform))
 }
@@ -191,6 +195,8 @@ fn described(found: Found) -> Described {
             };
         }
     };
+    let mut left = MAX_SHOWN;
+    let mut shown = |outcome| usable(&cache, outcome, &mut left);
     let records = cache.entries.iter().map(|entry| Record {
         digest: entry.digest.clone(),
         inputs: entry
@@ -198,32 +204,66 @@ fn described(found: Found) -> Described {
             .iter()
             .map(|links| links.iter().map(|link| link.record).collect())
             .collect(),
-        results: entry
-            .outcomes
-            .iter()
-            .map(|outcome| usable(&cache, outcome))
-            .collect(),
+        results: entry.outcomes.iter().map(&mut shown).collect(),
     });
     Described {
         records: records.collect(),
+        layers: cache.layers.iter().map(|layer| layer.blob).collect(),
         problem: None,
     }
 }
 
-fn usable(cache: &Cache, outcome: &Outcome) -> Usable {
-    match cache.layers_of(outcome) {
+/// Returns the layers of a result, if not more than `left` are shown already.
+fn usable(cache: &Cache, outcome: &Outcome, left: &mut usize) -> Usable {
+    let shown = cache.layers_of(outcome).and_then(|layers| {
+        let rest = left.checked_sub(layers.len());
+        *left = rest.ok_or("it is not shown: the results of the cache have too many layers")?;
+        Ok(layers)
+    });
+    match shown {
         Ok(layers) => Usable {
-            blobs: layers
-                .iter()
-                .map(|&layer| cache.layers[layer].blob)
-                .collect(),
             layers,
             problem: None,
         },
         Err(problem) => Usable {
             layers: Vec::new(),
-            blobs: Vec::new(),
             problem: Some(problem),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SHOWN, described};
+    use crate::oci::{
+        Digest,
+        cache::{Cache, Entry, Layer, Outcome},
+    };
+
+    #[test]
+    fn what_is_shown_does_not_grow_with_the_square() {
+        let layers = (0..1000).map(|number: usize| Layer {
+            blob: Digest::of(b""),
+            parent: number.checked_sub(1),
+            content: Ok((crate::oci::Descriptor::of("", b""), Digest::of(b""))),
+        });
+        let cache = Cache {
+            layers: layers.collect(),
+            entries: vec![Entry {
+                digest: String::new(),
+                inputs: Vec::new(),
+                outcomes: vec![Outcome::Prefix(999); 2000],
+            }],
+        };
+        let shown = described(Ok(cache));
+        let results = &shown.records[0].results;
+        let fit = MAX_SHOWN / 1000;
+        assert_eq!(results[fit - 1].layers.len(), 1000);
+        assert_eq!(results[fit - 1].problem, None);
+        let problem = results[fit].problem.as_deref().unwrap();
+        assert!(problem.contains("too many layers"), "{problem}");
+        let count: usize = results.iter().map(|result| result.layers.len()).sum();
+        assert_eq!(count, MAX_SHOWN);
+        assert_eq!(shown.layers.len(), 1000);
     }
 }

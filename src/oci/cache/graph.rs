@@ -8,6 +8,9 @@ use std::{cmp::Reverse, collections::HashSet};
 /// Layers of one result, at most. No system mounts as many.
 const MAX_LAYERS: usize = 1000;
 
+/// Records of one cache, at most. The largest images have some thousands.
+pub(super) const MAX_RECORDS: usize = 65_536;
+
 /// What begins the name of what must not be found.
 const RANDOM: &str = "random:";
 
@@ -65,6 +68,11 @@ impl Cache {
     pub(super) fn new(layers: Vec<Layer>, records: Vec<Record>) -> Result<Self, String> {
         refuse_parent_loops(&layers)?;
         let count = records.len();
+        if count > MAX_RECORDS {
+            return Err(format!(
+                "it has {count} records, and may have {MAX_RECORDS} at most"
+            ));
+        }
         let entries = records.into_iter().enumerate();
         let entries = entries.map(|(number, record)| {
             entry(record, layers.len(), count).map_err(|what| format!("record {number}: {what}"))

@@ -1,6 +1,11 @@
 //! Finding the descriptions of caches in what a tag leads to.
 
-use super::{exported, graph::Cache, inline, model::MAX_EXPORTED};
+use super::{
+    exported,
+    graph::{Cache, check_size},
+    inline,
+    model::MAX_EXPORTED,
+};
 use crate::{
     error::chain,
     oci::{Blobs, Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, Manifest, media_type},
@@ -68,9 +73,10 @@ pub async fn read(top: &Descriptor, blobs: &dyn Blobs) -> Vec<Found> {
     match document(top, blobs).await {
         Err(problem) => vec![Err(problem)],
         Ok(Document::Manifest(manifest)) => {
-            of_manifest(&manifest, blobs).await.into_iter().collect()
+            let found = of_manifest(top, &manifest, blobs).await;
+            found.into_iter().collect()
         }
-        Ok(Document::Index(index)) => of_index(&index, blobs).await,
+        Ok(Document::Index(index)) => of_index(top, &index, blobs).await,
     }
 }
 
@@ -82,16 +88,18 @@ async fn get(blob: &Descriptor, limit: u64, blobs: &dyn Blobs) -> Result<Vec<u8>
     blobs.read(blob, limit).await.map_err(|err| chain(&err))
 }
 
-async fn of_index(index: &Index, blobs: &dyn Blobs) -> Vec<Found> {
+async fn of_index(top: &Descriptor, index: &Index, blobs: &dyn Blobs) -> Vec<Found> {
     let is_config = |entry: &&Descriptor| entry.media_type == media_type::CACHE_CONFIG;
     if let Some(config) = index.manifests.iter().find(is_config) {
-        return vec![exported(config, &index.manifests, blobs).await];
+        return vec![exported(top, config, &index.manifests, blobs).await];
     }
     let is_manifest = |entry: &&Descriptor| media_type::is_manifest(&entry.media_type);
     let mut caches = Vec::new();
     for entry in index.manifests.iter().filter(is_manifest).take(MAX_IMAGES) {
         match document(entry, blobs).await {
-            Ok(Document::Manifest(manifest)) => caches.extend(of_manifest(&manifest, blobs).await),
+            Ok(Document::Manifest(manifest)) => {
+                caches.extend(of_manifest(entry, &manifest, blobs).await);
+            }
             Ok(Document::Index(_)) => caches.push(Err("an index says it is a manifest".into())),
             Err(problem) => caches.push(Err(problem)),
         }
@@ -100,9 +108,9 @@ async fn of_index(index: &Index, blobs: &dyn Blobs) -> Vec<Found> {
 }
 
 /// Returns the description in a manifest or in the configuration of an image, if there is one.
-async fn of_manifest(manifest: &Manifest, blobs: &dyn Blobs) -> Option<Found> {
+async fn of_manifest(entry: &Descriptor, manifest: &Manifest, blobs: &dyn Blobs) -> Option<Found> {
     if manifest.config.media_type == media_type::CACHE_CONFIG {
-        return Some(exported(&manifest.config, &manifest.layers, blobs).await);
+        return Some(exported(entry, &manifest.config, &manifest.layers, blobs).await);
     }
     if !media_type::is_config(&manifest.config.media_type) {
         return None;
@@ -122,6 +130,12 @@ async fn of_manifest(manifest: &Manifest, blobs: &dyn Blobs) -> Option<Found> {
     }
 }
 
-async fn exported(config: &Descriptor, layers: &[Descriptor], blobs: &dyn Blobs) -> Found {
+async fn exported(
+    list: &Descriptor,
+    config: &Descriptor,
+    layers: &[Descriptor],
+    blobs: &dyn Blobs,
+) -> Found {
+    check_size("the manifest of the cache", list.size)?;
     exported::decode(&get(config, MAX_EXPORTED, blobs).await?, layers)
 }

@@ -3,7 +3,7 @@
 use super::{Memory, TIME, sample};
 use crate::oci::{
     Descriptor, Digest, ImageConfig, Manifest,
-    cache::{Cache, exported, inline},
+    cache::{Cache, exported, graph::MAX_RECORDS, inline},
     media_type,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -258,4 +258,61 @@ async fn documents_that_are_something_else_have_no_cache() {
         &serde_json::to_value(&manifest).unwrap(),
     );
     assert!(memory.read_cache(&top).await.is_empty());
+}
+
+#[test]
+fn no_cache_has_endless_records() {
+    let records = vec![json!({"digest": ""}); MAX_RECORDS + 1];
+    assert!(on_layers(1, &json!(records[1..])).is_ok());
+    let err = on_layers(1, &json!(records)).unwrap_err();
+    assert!(
+        err.contains("it has 65537 records, and may have 65536"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
+async fn manifests_that_daemons_do_not_read_have_no_cache() {
+    let mut memory = Memory::default();
+    let config = memory.put(
+        media_type::CACHE_CONFIG,
+        &json!({"layers": [], "records": []}),
+    );
+    for (media_type, config, layers) in [
+        (media_type::MANIFEST, json!(config), "layers"),
+        (media_type::INDEX, Value::Null, "manifests"),
+    ] {
+        let read = async |memory: &mut Memory, remark: usize| {
+            let mut manifest = json!({
+                "schemaVersion": 2,
+                "mediaType": media_type,
+                "annotations": {"remark": "x".repeat(remark)},
+            });
+            manifest[layers] = json!([]);
+            match &config {
+                Value::Null => {
+                    manifest[layers] = json!([memory.put(
+                        media_type::CACHE_CONFIG,
+                        &json!({"layers": [], "records": []}),
+                    )]);
+                }
+                config => manifest["config"] = config.clone(),
+            }
+            let size = manifest.to_string().len();
+            let top = memory.put(media_type, &manifest);
+            (size, memory.read_cache(&top).await)
+        };
+        let (empty, _) = read(&mut memory, 0).await;
+        let (size, found) = read(&mut memory, (1 << 20) - empty).await;
+        assert_eq!(size, 1 << 20);
+        assert!(matches!(&found[..], [Ok(_)]), "{found:?}");
+        let (_, found) = read(&mut memory, (1 << 20) - empty + 1).await;
+        let [Err(problem)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(
+            problem.contains("the manifest of the cache has 1048577 bytes"),
+            "{problem}"
+        );
+    }
 }
