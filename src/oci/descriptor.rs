@@ -2,10 +2,10 @@
 
 use super::Digest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A reference to a blob. Of fields that nobody here knows, nothing is kept: descriptors are written anew, and blobs that
-/// hold descriptors are passed on as they are.
+/// A reference to a blob. What others have written of it in an index is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -22,6 +22,9 @@ pub struct Descriptor {
     /// What the image runs on, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Fields that nobody here knows.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }
 
 impl Descriptor {
@@ -40,6 +43,7 @@ impl Descriptor {
             size,
             annotations: BTreeMap::new(),
             platform: None,
+            other: BTreeMap::new(),
         }
     }
 
@@ -52,7 +56,7 @@ impl Descriptor {
 }
 
 /// What an image runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Platform {
     /// The processor, as Go calls it.
     pub architecture: String,
@@ -68,4 +72,7 @@ pub struct Platform {
         skip_serializing_if = "Option::is_none"
     )]
     pub os_version: Option<String>,
+    /// Fields that nobody here knows.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }

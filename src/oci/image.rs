@@ -119,6 +119,7 @@ impl Base {
             os: text("os"),
             variant: self.config.text("variant").map(str::to_owned),
             os_version: self.config.text("os.version").map(str::to_owned),
+            ..Platform::default()
         };
         let by_digest = key::image(&self.digest, &platform);
         BaseImage {

@@ -277,12 +277,12 @@ impl Image {
     ) -> Result<Staged> {
         let staging = Arc::clone(&context.staging);
         let root = run_blocking(move || staging.fresh()).await?;
-        let packed = layers.iter().map(|(layer, _)| layer.size);
-        let packed = packed.fold(0, u64::saturating_add);
+        let sizes = layers.iter().map(|(layer, _)| layer.size);
+        let downloaded = sizes.fold(0, u64::saturating_add);
         let applied = self.apply_all(layers, &root, context).await;
         let limits = context.limits.clone();
         // A file with holes takes no room until it is copied.
-        let check = move |size| limits.check_expanded(size, packed);
+        let check = move |size| limits.check_expanded(size, downloaded);
         let (wanted, staging) = (wanted.clone(), Arc::clone(&context.staging));
         run_blocking(move || {
             let picked = applied.and_then(|()| wanted.pick(&root, &staging, &check));

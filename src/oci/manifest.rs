@@ -2,6 +2,7 @@
 
 use super::{Descriptor, media_type};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The only version there is.
@@ -57,6 +58,9 @@ pub struct Index {
     /// Remarks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Fields that nobody here knows.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }
 
 impl Index {
@@ -68,6 +72,7 @@ impl Index {
             media_type: Some(media_type::INDEX.to_owned()),
             manifests,
             annotations: BTreeMap::new(),
+            other: BTreeMap::new(),
         }
     }
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::support::archives::noise;
 use crate::support::images::{INDEX, Image, LAYER, MANIFEST, descriptor, digest};
 use crate::support::registry::{Fault, Registry, error};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox, wait_until};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, wait_until};
 use crate::support::server::{Reply, Seen, Server};
 
 /// What is sent whole, and a chunk.
@@ -343,6 +343,29 @@ fn refusals_are_told_at_once() {
             "hint: 127.0.0.1:[PORT] was asked without credentials",
         ]);
     assert_eq!(registry.count("PUT", "/manifests/"), 0);
+}
+
+#[test]
+fn a_registry_that_is_down_is_no_reason_to_wait() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    sandbox.write(&format!("store/task/{TASK_A}/artifacts/x"), "content");
+    let fetches = format!(r#"[{{"task": "{TASK_A}", "artifact": "x", "extract": false}}]"#);
+    let down = || Fault::Reply(error(503, "UNAVAILABLE"));
+    registry.script("GET", "/manifests/", (0..10).map(|_| down()));
+    let image = format!("docker://{}", registry.image("a/b:1"));
+    let words = ["task-artifacts", "--dest", "dest", "--store", "store"];
+    let run = sandbox.binary().args(words).args(["--cache-from", &image]);
+    anonymous(run, &sandbox)
+        .env("MOZ_FETCHES", &fetches)
+        .env("FETCH_CONTENT_RETRY_BASE_MS", "1")
+        .run()
+        .expect_code(0)
+        .expect_stderr(&[
+            "warning: no cache is used from ",
+            "gave up after 3 attempts",
+        ]);
+    assert_eq!(registry.count("GET", "/manifests/"), 3);
+    assert_eq!(sandbox.read("dest/x"), b"content");
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn image(at: &Path, said: usize) -> Arc<dyn Blobs> {
         os: "linux".into(),
         variant: None,
         os_version: None,
+        ..Platform::default()
     };
     let base = Base::scratch(&platform);
     let image = image::write(

@@ -80,6 +80,7 @@ fn images(vectors: &mut Vectors) {
         os: "linux".into(),
         variant: None,
         os_version: None,
+        ..Platform::default()
     };
     assert_eq!(
         text(image(&digest.parse().unwrap(), &platform)),

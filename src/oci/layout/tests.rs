@@ -2,6 +2,7 @@
 
 use super::{Layout, MAX_MANIFEST, tag_of};
 use crate::oci::{Descriptor, Digest, Index, Manifest, media_type};
+use serde_json::{Value, json};
 use std::{fs, io::Write, path::Path};
 
 fn image(layout: &Layout, content: &str) -> Descriptor {
@@ -51,6 +52,33 @@ fn what_is_written_is_found_by_its_tag() {
     // It was not opened to be written.
     assert!(layout.put("x", b"").is_err());
     assert_eq!(names(&path.join("blobs/sha256")).len(), 5);
+}
+
+#[test]
+fn what_others_have_written_in_the_index_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let layout = Layout::create(temp.path()).unwrap();
+    let image = image(&layout, "x");
+    let other = json!({
+        "mediaType": media_type::MANIFEST,
+        "digest": Digest::of(b"other"),
+        "size": 5,
+        "urls": ["https://h/x"],
+        "data": "b3RoZXI=",
+        "platform": {"architecture": "a", "os": "o", "os.features": ["f"]},
+    });
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [other],
+        "subject": {"digest": "x"},
+    });
+    let path = temp.path().join("index.json");
+    fs::write(&path, index.to_string()).unwrap();
+    layout.tag("latest", image).unwrap();
+    let written: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!(written["manifests"][0], other);
+    assert_eq!(written["subject"], index["subject"]);
+    assert_eq!(written["manifests"].as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -122,6 +122,7 @@ mod tests {
             os: "linux".into(),
             variant: variant.map(str::to_owned),
             os_version: None,
+            ..Platform::default()
         };
         let any: Platforms = "linux/arm".parse().unwrap();
         let seven: Platforms = "linux/arm/v7".parse().unwrap();
