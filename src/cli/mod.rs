@@ -47,7 +47,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
-    if matches!(args.command, Command::Image(_)) {
+    if matches!(&args.command, Command::Image(image) if image.makes_an_image()) {
         // Whoever makes an image: it is the same.
         fs::set_umask(0o022.into());
     }

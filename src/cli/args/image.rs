@@ -2,6 +2,7 @@
 
 use super::Tuning;
 use crate::oci::{Digest, Platform};
+use chrono::{SecondsFormat, Timelike};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -10,6 +11,13 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Image {
     #[command(subcommand)]
     pub(in crate::cli) verb: ImageVerb,
+}
+
+impl Image {
+    /// Returns whether files are unpacked that an image is made of.
+    pub(in crate::cli) fn makes_an_image(&self) -> bool {
+        matches!(self.verb, ImageVerb::Export(_))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -24,7 +32,7 @@ pub(in crate::cli) enum ImageVerb {
 ///
 /// Fetches are listed as for `task-artifacts`. The same fetches give the same bytes on every machine. A build with
 /// `--cache-from` the image takes what its Dockerfile says by `ADD --checksum` from the layers, whether or not upstream has
-/// it any more.
+/// it any more. The digest of the image is printed.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXPORT_EXAMPLE)]
 pub(in crate::cli) struct ImageExport {
@@ -70,7 +78,7 @@ pub(in crate::cli) struct ImageExport {
     /// Instructions that the cache is for: `ADD --link`, `ADD` without, or both, which takes more room
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = Instructions::Both)]
     pub(in crate::cli) instructions: Instructions,
-    /// Print the instructions that find the layers
+    /// Print the instructions that find the layers, behind a comment with the digest
     #[arg(long)]
     pub(in crate::cli) dockerfile: bool,
     #[command(flatten)]
@@ -140,6 +148,7 @@ fn platform(text: &str) -> Result<Platform, String> {
                 os: (*os).to_owned(),
                 variant: variant.first().map(|variant| (*variant).to_owned()),
                 os_version: None,
+                ..Platform::default()
             })
         }
         _ => Err("expected a system and a processor, such as `linux/arm64`".into()),
@@ -147,10 +156,13 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 fn time(text: &str) -> Result<String, String> {
-    match chrono::DateTime::parse_from_rfc3339(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("expected a time such as 2027-01-31T00:00:00Z".into()),
+    let time = chrono::DateTime::parse_from_rfc3339(text)
+        .map_err(|_malformed| "expected a time such as 2027-01-31T00:00:00Z")?;
+    // Go, in which BuildKit is written, has none.
+    if time.nanosecond() >= 1_000_000_000 {
+        return Err("leap seconds cannot be told to others".into());
     }
+    Ok(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 const EXPORT_EXAMPLE: &str = "\
@@ -228,4 +240,50 @@ pub(in crate::cli) struct RegistryWay {
     /// Do without TLS; registries on this machine are asked so anyway
     #[arg(long)]
     pub(in crate::cli) plain_http: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+    use crate::cli::args::{Args, Command};
+    use clap::Parser;
+
+    #[test]
+    fn only_what_makes_an_image_needs_a_umask() {
+        for (words, makes) in [
+            (&["export", "--output", "x"][..], true),
+            (&["pull", "x", "--output", "x"], false),
+            (&["push", "x", "x"], false),
+            (&["inspect", "x"], false),
+        ] {
+            let words = ["fetch-content", "image"].iter().chain(words);
+            let Command::Image(image) = Args::try_parse_from(words).unwrap().command else {
+                panic!("{makes}");
+            };
+            assert_eq!(image.makes_an_image(), makes);
+        }
+    }
+
+    #[test]
+    fn a_time_has_one_spelling() {
+        for (typed, written) in [
+            ("2027-01-31T00:00:00Z", "2027-01-31T00:00:00Z"),
+            ("2027-01-31 00:00:00z", "2027-01-31T00:00:00Z"),
+            (
+                "2027-01-31T01:30:00.500+01:30",
+                "2027-01-31T01:30:00.500+01:30",
+            ),
+            ("2027-01-31T00:00:00.000-00:00", "2027-01-31T00:00:00Z"),
+        ] {
+            assert_eq!(time(typed).as_deref(), Ok(written), "{typed}");
+        }
+        for (typed, problem) in [
+            ("2016-12-31T23:59:60Z", "leap seconds"),
+            ("2016-12-31T23:59:60.5Z", "leap seconds"),
+            ("yesterday", "expected a time such as"),
+        ] {
+            let err = time(typed).unwrap_err();
+            assert!(err.contains(problem), "{typed}: {err}");
+        }
+    }
 }

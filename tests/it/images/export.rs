@@ -134,6 +134,7 @@ fn builds_find_the_layers() {
     assert_eq!(
         lines,
         [
+            format!("# image {}", top(&sandbox, "image")),
             format!(
                 "ADD --link --unpack --checksum=sha256:{} https://upstream.invalid/tool.tar.gz /fetches/",
                 sha256(TASK_A, "tool.tar.gz")
@@ -178,11 +179,11 @@ fn what_no_instruction_can_say_has_only_our_own_record() {
         sandbox.write("fetches.json", json!([entry]).to_string());
         let stdout = printed(export(&sandbox, &["--output", "image", "--dockerfile"]));
         assert_eq!(
-            stdout.starts_with("# no instruction"),
+            stdout.contains("\n# no instruction"),
             records == 1,
             "{stdout}"
         );
-        assert_eq!(stdout.lines().count(), 1);
+        assert_eq!(stdout.lines().count(), 2);
         let image = Image::read(&sandbox.path("image"), "latest");
         assert_eq!(image.records.as_array().expect("records").len(), records);
     }

@@ -76,6 +76,16 @@ fn printed(invocation: Invocation) -> String {
     outcome.stdout
 }
 
+/// What the only tag of a layout leads to.
+fn top(sandbox: &Sandbox, layout: &str) -> String {
+    let index: Value =
+        serde_json::from_slice(&sandbox.read(&format!("{layout}/index.json"))).expect("JSON");
+    index["manifests"][0]["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_owned()
+}
+
 /// An image in a layout, as JSON.
 struct Image {
     manifest: Value,

@@ -9,7 +9,7 @@ use crate::{
     },
     error::{Error, Result},
     oci::{
-        Layout,
+        Digest, Layout,
         cache::{self, Described},
         image::{self, Base},
         media_type::LayerFormat,
@@ -33,7 +33,9 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
         .map_err(|err| Error::usage(format!("--directory {err}")))?;
     let entries = task_artifacts::entries(args.fetches.as_deref(), ui).await?;
     let worker_keys = task_artifacts::worker_keys(&args.chain_of_trust_key)?;
-    let tunables = Tunables::new(&args.tuning)?;
+    let mut tunables = Tunables::new(&args.tuning)?;
+    // The time of the export must not be in the image.
+    tunables.limits.untimed_is_epoch = true;
     let (client, transfers) = (tunables.client()?, tunables.transfers);
     let connection = connection(&args.way, &client, &tunables);
     let cache_to = args.cache_to.as_deref();
@@ -56,18 +58,21 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
     let instructions: Vec<String> = packed.iter().map(Packed::instruction).collect();
     let shown = args.dockerfile;
     let publishing = run_blocking(move || {
-        let written = publish(&args, &output, base.as_ref(), &packed, cache_to.as_ref())?;
+        let (digest, written) = publish(&args, &output, base.as_ref(), &packed, cache_to.as_ref())?;
         // A cache for a registry lives as long as the output.
-        Ok((output, cache_to.zip(written)))
+        Ok((output, digest, cache_to.zip(written)))
     });
-    let (_output, cache) = publishing.await?;
+    let (_output, digest, cache) = publishing.await?;
     if let Some((cache_to, written)) = cache {
         cache_to.push(written, transfers, ui).await?;
     }
     if shown {
+        Ui::data(&format!("# image {digest}"))?;
         for instruction in instructions {
             Ui::data(&instruction)?;
         }
+    } else {
+        Ui::data(&digest.to_string())?;
     }
     ui.summary(start.elapsed());
     Ok(())
@@ -117,14 +122,14 @@ async fn base(args: &args::ImageExport) -> Result<Option<(Layout, Base)>> {
     run_blocking(read).await
 }
 
-/// Puts everything into the layout, the tag last.
+/// Puts everything into the layout, the tag last. Returns the image's digest, and the cache that was written alone.
 fn publish(
     args: &args::ImageExport,
     output: &Output,
     base: Option<&(Layout, Base)>,
     packed: &[Packed],
     cache_to: Option<&CacheOutput>,
-) -> Result<Option<WrittenCache>> {
+) -> Result<(Digest, Option<WrittenCache>)> {
     let layout = &output.layout;
     let scratch = Base::scratch(&args.platform);
     let below = base.map_or(&scratch, |(_, base)| base);
@@ -158,9 +163,10 @@ fn publish(
         }
         None => None,
     };
+    let digest = manifest.digest;
     layout.tag(&args.tag, manifest)?;
     output.publish()?;
-    Ok(written)
+    Ok((digest, written))
 }
 
 /// Returns all layers of an image as a cache lists them.
