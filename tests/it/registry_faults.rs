@@ -566,10 +566,12 @@ fn hostile_manifests_are_refused() {
     let wrong_size = text(&good).replace("\"size\": 5", "\"size\": -5");
     let wrong_digest = text(&good).replace("sha256:", "sha256:../../../");
     let padded = format!("{}{}", text(&good), " ".repeat(4 << 20));
-    let many: Vec<_> = (0..1100)
-        .map(|number| descriptor(INDEX, format!("{number}").as_bytes()))
-        .collect();
-    let many = json!({"schemaVersion": 2, "manifests": many}).to_string();
+    let index = |count: usize| {
+        let inner = (0..count).map(|number| descriptor(INDEX, number.to_string().as_bytes()));
+        let inner: Vec<_> = inner.collect();
+        json!({"schemaVersion": 2, "manifests": inner}).to_string()
+    };
+    let (few, many) = (index(2), index(1001));
     let old = json!({"schemaVersion": 1, "name": "x"}).to_string();
     for (kind, content, code, problem) in [
         (MANIFEST, padded.as_str(), 3, "more than 4194304 bytes"),
@@ -611,7 +613,8 @@ fn hostile_manifests_are_refused() {
             4,
             "manifest.v1+prettyjws`, version 1",
         ),
-        (INDEX, &many, 3, "answered 404"),
+        (INDEX, &few, 3, "answered 404"),
+        (INDEX, &many, 4, "names too many manifests"),
     ] {
         let (sandbox, registry) = (Sandbox::new(), Registry::start());
         registry.hold("a/b", "x", &good);

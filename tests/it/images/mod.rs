@@ -65,8 +65,14 @@ fn export<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Invocation<'a> {
     sandbox.binary().args(all).args(words)
 }
 
+/// Panics unless a run succeeds. Nothing but the digest of what it made may be on standard output.
 fn success(invocation: Invocation) -> Outcome {
-    invocation.run().expect_code(0)
+    let outcome = invocation.run();
+    assert!(outcome.status.success(), "{outcome:?}");
+    let stdout = outcome.stdout.trim_end();
+    let is_digest = stdout.starts_with("sha256:") && stdout.len() == 71;
+    assert!(stdout.is_empty() || is_digest, "{outcome:?}");
+    outcome
 }
 
 /// Returns what a successful run writes to standard output.
