@@ -22,6 +22,7 @@ pub fn limits() -> Limits {
         header_size: 4096,
         window: 8 << 20,
         external_symlinks: true,
+        untimed_is_epoch: false,
     }
 }
 

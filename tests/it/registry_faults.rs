@@ -559,6 +559,13 @@ fn tokens_stay_with_the_registry() {
     }
 }
 
+/// An index of so many others, which nobody has.
+fn index_of(count: usize) -> String {
+    let inner = (0..count).map(|number| descriptor(INDEX, number.to_string().as_bytes()));
+    let inner: Vec<_> = inner.collect();
+    json!({"schemaVersion": 2, "manifests": inner}).to_string()
+}
+
 #[test]
 fn hostile_manifests_are_refused() {
     let good = Image::of(&[b"layer".to_vec()]);
@@ -566,12 +573,7 @@ fn hostile_manifests_are_refused() {
     let wrong_size = text(&good).replace("\"size\": 5", "\"size\": -5");
     let wrong_digest = text(&good).replace("sha256:", "sha256:../../../");
     let padded = format!("{}{}", text(&good), " ".repeat(4 << 20));
-    let index = |count: usize| {
-        let inner = (0..count).map(|number| descriptor(INDEX, number.to_string().as_bytes()));
-        let inner: Vec<_> = inner.collect();
-        json!({"schemaVersion": 2, "manifests": inner}).to_string()
-    };
-    let (few, many) = (index(2), index(1001));
+    let (few, many) = (index_of(2), index_of(1001));
     let old = json!({"schemaVersion": 1, "name": "x"}).to_string();
     for (kind, content, code, problem) in [
         (MANIFEST, padded.as_str(), 3, "more than 4194304 bytes"),
