@@ -22,9 +22,7 @@ pub(super) async fn run(args: args::StaticUrl, ui: &Arc<Ui>) -> Result<()> {
     let request = request(&args, url, ui)?;
     let tunables = Tunables::new(&args.tuning)?;
     let client = tunables.client()?;
-    let upload = args.upload.as_deref();
-    let upload = upload.map(|name| FileUpload::prepare(name, &client, &tunables.retry, ui));
-    let upload = upload.transpose()?;
+    let upload = FileUpload::prepare(args.upload.as_deref(), &client, &tunables.retry, ui)?;
     let staging = Staging::inside(args.dest.parent().unwrap_or(Path::new("")))?;
     let context = tunables.context(client, staging, start);
     let observer = ui.watch(&observer_name);

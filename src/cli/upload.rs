@@ -42,21 +42,24 @@ pub(super) struct FileUpload {
 }
 
 impl FileUpload {
-    /// Finds out everything that can be wrong, without asking anybody.
+    /// Finds out everything that can be wrong, without asking anybody. Without a name there is nothing to upload.
     ///
     /// # Errors
     /// [`Error::Usage`].
     pub(super) fn prepare(
-        typed_name: &str,
+        typed_name: Option<&str>,
         client: &Client,
         retry: &RetryPolicy,
         ui: &Arc<Ui>,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Result<Option<Self>> {
+        let Some(typed_name) = typed_name else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             name: artifact_name(typed_name)?,
             storage: storage()?,
             task: OwnTask::from_environment(client, retry, ui)?,
-        })
+        }))
     }
 
     /// Uploads the file, which is there now.

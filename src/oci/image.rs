@@ -133,7 +133,7 @@ impl Base {
 
 impl Platform {
     /// Returns whether what is built for this runs there, as far as names tell.
-    fn fits(&self, wanted: &Self) -> bool {
+    pub(super) fn fits(&self, wanted: &Self) -> bool {
         (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
             && (wanted.variant.is_none() || self.variant == wanted.variant)
     }

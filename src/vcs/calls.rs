@@ -268,6 +268,15 @@ mod tests {
         }
     }
 
+    fn means<'a>(console: &'a Scripted, retry: &'a RetryPolicy) -> Means<'a, Scripted> {
+        Means {
+            console,
+            ssh_command: None,
+            retry,
+            observer: &(),
+        }
+    }
+
     /// Asks once, and returns how often the console was.
     async fn asked(answers: &[(u8, &'static str)]) -> (bool, usize) {
         let console = Scripted::new(answers);
@@ -276,12 +285,7 @@ mod tests {
             base: Duration::ZERO,
             ..RetryPolicy::default()
         };
-        let means = Means {
-            console: &console,
-            ssh_command: None,
-            retry: &retry,
-            observer: &(),
-        };
+        let means = means(&console, &retry);
         let calls = Calls::new(&means, Path::new("/"), std::iter::empty()).unwrap();
         let done = calls.ask("fetch", &["fetch"]).await.is_ok();
         let count = console.lines.lock().unwrap().len();
@@ -309,12 +313,7 @@ mod tests {
         assert_eq!(asked(&[away]).await, (false, 1));
         let console = Scripted::new(&[]);
         let retry = RetryPolicy::default();
-        let means = Means {
-            console: &console,
-            ssh_command: None,
-            retry: &retry,
-            observer: &(),
-        };
+        let means = means(&console, &retry);
         let calls = Calls::new(&means, Path::new("/"), std::iter::empty()).unwrap();
         assert!(calls.run("do", &["version"]).await.is_err());
         assert!(calls.output("do", &["version"]).is_err());
@@ -326,10 +325,8 @@ mod tests {
         let console = Scripted::new(&[(0, ""); 2]);
         let retry = RetryPolicy::default();
         let means = Means {
-            console: &console,
             ssh_command: Some("ssh".into()),
-            retry: &retry,
-            observer: &(),
+            ..means(&console, &retry)
         };
         let url = "https://me:s3cret@h/r".to_owned();
         let calls = Calls::new(&means, Path::new("/"), [&url].into_iter()).unwrap();

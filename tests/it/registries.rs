@@ -8,10 +8,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use crate::images;
 use crate::support::archives::noise;
 use crate::support::docker_registry::{DockerRegistry, Door, PASSWORD, TokenServer, USER};
-use crate::support::images::{INDEX, Image, MANIFEST, descriptor, digest, layout_of, put};
-use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A};
+use crate::support::images::{INDEX, Image, MANIFEST, descriptor, digest, expect, layout_of, put};
+use crate::support::sandbox::{Invocation, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
 
 /// More than what is sent whole.
@@ -31,17 +32,6 @@ fn pull<'a>(sandbox: &'a Sandbox, image: &str, output: &str) -> Invocation<'a> {
 fn anonymous<'a>(run: Invocation<'a>, sandbox: &Sandbox) -> Invocation<'a> {
     run.env("HOME", sandbox.path("home"))
         .env_remove("DOCKER_CONFIG")
-}
-
-/// Expects success, and the digest on standard output.
-fn expect(outcome: Outcome, image: &Image) -> Outcome {
-    assert!(outcome.status.success(), "{outcome:?}");
-    assert_eq!(
-        outcome.stdout,
-        format!("{}\n", image.digest()),
-        "{outcome:?}"
-    );
-    outcome
 }
 
 /// Writes Docker's file of credentials.
@@ -448,16 +438,7 @@ fn an_exported_image_and_its_cache_are_pushed() {
     let fetches = json!([{"task": TASK_A, "artifact": "public/plain.txt"}]);
     sandbox.write("fetches.json", fetches.to_string());
     let export = |output: &str, cache: &str| {
-        let all = [
-            "image",
-            "export",
-            "--fetches",
-            "fetches.json",
-            "--store",
-            "store",
-        ];
-        let run = sandbox.binary().args(all).args(["--output", output]);
-        let run = run.args(["--cache-to", cache]);
+        let run = images::export(&sandbox, &["--output", output, "--cache-to", cache]);
         anonymous(run, &sandbox).run()
     };
     let exported = export("image", "cache");

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::archives::noise;
-use crate::support::images::{INDEX, Image, LAYER, MANIFEST, descriptor, digest};
+use crate::support::images::{INDEX, Image, LAYER, MANIFEST, descriptor, digest, expect};
 use crate::support::registry::{Fault, Registry, error};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, wait_until};
 use crate::support::server::{Reply, Seen, Server};
@@ -44,16 +44,6 @@ fn pull<'a>(sandbox: &'a Sandbox, image: &str) -> Invocation<'a> {
 fn anonymous<'a>(run: Invocation<'a>, sandbox: &Sandbox) -> Invocation<'a> {
     run.env("HOME", sandbox.path("home"))
         .env("FETCH_CONTENT_STALL_TIMEOUT_MS", "20000")
-}
-
-fn expect(outcome: Outcome, image: &Image) -> Outcome {
-    assert!(outcome.status.success(), "{outcome:?}");
-    assert_eq!(
-        outcome.stdout,
-        format!("{}\n", image.digest()),
-        "{outcome:?}"
-    );
-    outcome
 }
 
 /// Expects that nothing but what was there before is.

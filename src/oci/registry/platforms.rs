@@ -9,14 +9,7 @@ pub enum Platforms {
     /// All, with the index itself.
     All,
     /// The first that fits.
-    One {
-        /// The system, as Go calls it.
-        os: String,
-        /// The processor, as Go calls it.
-        architecture: String,
-        /// Its variant, if it matters.
-        variant: Option<String>,
-    },
+    One(Platform),
 }
 
 /// A text names no platform.
@@ -36,11 +29,11 @@ impl Default for Platforms {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Self::One {
+        Self::One(Platform {
             os: std::env::consts::OS.to_owned(),
             architecture: architecture.to_owned(),
-            variant: None,
-        }
+            ..Platform::default()
+        })
     }
 }
 
@@ -49,10 +42,13 @@ impl FromStr for Platforms {
 
     fn from_str(text: &str) -> Result<Self, ParsePlatformsError> {
         let parts: Vec<&str> = text.split('/').collect();
-        let of = |os: &str, architecture: &str, variant: Option<&str>| Self::One {
-            os: os.to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
+        let of = |os: &str, architecture: &str, variant: Option<&str>| {
+            Self::One(Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: variant.map(str::to_owned),
+                ..Platform::default()
+            })
         };
         match parts[..] {
             ["all"] => Ok(Self::All),
@@ -68,15 +64,10 @@ impl fmt::Display for Platforms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
-            Self::One {
-                os,
-                architecture,
-                variant,
-            } => {
-                write!(f, "{os}/{architecture}")?;
-                variant
-                    .iter()
-                    .try_for_each(|variant| write!(f, "/{variant}"))
+            Self::One(wanted) => {
+                write!(f, "{}/{}", wanted.os, wanted.architecture)?;
+                let mut variant = wanted.variant.iter();
+                variant.try_for_each(|variant| write!(f, "/{variant}"))
             }
         }
     }
@@ -87,15 +78,7 @@ impl Platforms {
     pub(super) fn allow(&self, platform: &Platform) -> bool {
         match self {
             Self::All => true,
-            Self::One {
-                os,
-                architecture,
-                variant,
-            } => {
-                platform.os == *os
-                    && platform.architecture == *architecture
-                    && (variant.is_none() || platform.variant == *variant)
-            }
+            Self::One(wanted) => platform.fits(wanted),
         }
     }
 }

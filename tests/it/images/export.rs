@@ -97,18 +97,10 @@ fn the_same_fetches_give_the_same_bytes() {
         .program("sh")
         .args(["-c", "umask 077; exec \"$@\"", "sh"]);
     let binary = env!("CARGO_BIN_EXE_fetch-content");
-    let words = [
-        "image",
-        "export",
-        "--fetches",
-        "fetches.json",
-        "--store",
-        "store",
-    ];
     success(
         masked
             .args([binary])
-            .args(words)
+            .args(EXPORT)
             .args(["--output", "image"]),
     );
     success(export(&two, &["--output", "image.tar"]));
@@ -380,16 +372,7 @@ fn who_ends_early_leaves_nothing_that_looks_like_an_image() {
 
 /// What `task-artifacts` makes of the same list.
 fn fetched(sandbox: &Sandbox) -> Tree {
-    let words = [
-        "task-artifacts",
-        "--fetches",
-        "fetches.json",
-        "--store",
-        "store",
-        "--dest",
-        "dest",
-    ];
-    success(sandbox.binary().args(words));
+    success(task_artifacts(sandbox, "dest"));
     // Downloads are 0600 in images, as BuildKit has them.
     let plain = sandbox.path("dest/plain.txt");
     fs::set_permissions(plain, fs::Permissions::from_mode(0o600)).expect("set permissions");

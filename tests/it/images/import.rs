@@ -33,16 +33,7 @@ fn dead() -> (Sandbox, String) {
     assert_eq!(digest, top(&sandbox, "image"));
     let tar = printed(export(&sandbox, &["--output", "image.tar"]));
     assert_eq!(tar.trim(), digest);
-    let expected = [
-        "task-artifacts",
-        "--fetches",
-        "fetches.json",
-        "--store",
-        "store",
-        "--dest",
-        "expected",
-    ];
-    success(sandbox.binary().args(expected));
+    success(task_artifacts(&sandbox, "expected"));
     sandbox.write("fetches.json", pinned(&sandbox).to_string());
     fs::remove_dir_all(sandbox.path("store/task")).expect("remove the store");
     sandbox.write("store/task/none", "");
@@ -424,16 +415,7 @@ fn images_that_are_not_there_are_a_warning() {
             "warning: no cache is used from `image`: `image` has nothing with the tag `other`",
         ),
     ] {
-        let words = [
-            "task-artifacts",
-            "--fetches",
-            "fetches.json",
-            "--store",
-            "store",
-            "--dest",
-            "dest",
-        ];
-        let invocation = sandbox.binary().args(words).args(["--cache-from", image]);
+        let invocation = task_artifacts(&sandbox, "dest").args(["--cache-from", image]);
         success(invocation).expect_stderr(&[warning, "fetched 4 of 4"]);
     }
     let words = [

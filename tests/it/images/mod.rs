@@ -53,16 +53,32 @@ fn stored(sandbox: &Sandbox, task: &str, name: &str) -> Vec<u8> {
     sandbox.read(&format!("store/task/{task}/artifacts/public/{name}"))
 }
 
-fn export<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Invocation<'a> {
-    let all = [
-        "image",
-        "export",
+/// The list and the store are those of the sandbox.
+const EXPORT: [&str; 6] = [
+    "image",
+    "export",
+    "--fetches",
+    "fetches.json",
+    "--store",
+    "store",
+];
+
+pub(crate) fn export<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Invocation<'a> {
+    sandbox.binary().args(EXPORT).args(words)
+}
+
+/// Fetches the same list from the same store.
+fn task_artifacts<'a>(sandbox: &'a Sandbox, dest: &str) -> Invocation<'a> {
+    let words = [
+        "task-artifacts",
         "--fetches",
         "fetches.json",
         "--store",
         "store",
+        "--dest",
+        dest,
     ];
-    sandbox.binary().args(all).args(words)
+    sandbox.binary().args(words)
 }
 
 /// Panics unless a run succeeds. Nothing but the digest of what it made may be on standard output.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::archives::{gz, sha256_hex};
-use super::sandbox::Sandbox;
+use super::sandbox::{Outcome, Sandbox};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -153,4 +153,15 @@ pub(crate) fn layout_of(
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     );
     sandbox.path(name)
+}
+
+/// Expects success, and the digest on standard output.
+pub(crate) fn expect(outcome: Outcome, image: &Image) -> Outcome {
+    assert!(outcome.status.success(), "{outcome:?}");
+    assert_eq!(
+        outcome.stdout,
+        format!("{}\n", image.digest()),
+        "{outcome:?}"
+    );
+    outcome
 }
