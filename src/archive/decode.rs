@@ -2,6 +2,9 @@
 //! and so is what follows the end and is not padding. Here as elsewhere the programs' rules hold: zeros may follow gzip
 //! members, and in fours xz streams; nothing may follow zstd frames and `.lzma`; behind bzip2 anything is ignored. Only
 //! garbage behind gzip, of which the program warns, is refused.
+//!
+//! Tried for gzip and not kept (723 MB of GCC's sources with their CRC take zlib-rs 0.60 s on one core): an inflate of our
+//! own in safe code, after libdeflate's (0.67 s); ISA-L (0.52 s, and an assembler to build it).
 
 use crate::{
     archive::{bzip2::ParallelBzip2, format::Compression, limits::Limits},

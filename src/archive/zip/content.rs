@@ -13,7 +13,7 @@ use crate::{
     archive::{decode::is_window_too_large, limits::Limits, tar::read_error},
     error::{Error, Result},
     fs::Mtime,
-    stream::copy_out,
+    stream::{ReadAhead, copy_out},
 };
 use libdeflater::{Crc, Decompressor};
 use liblzma::{bufread::XzDecoder, stream::Stream};
@@ -26,6 +26,10 @@ const WHOLE: u64 = 1 << 20;
 
 /// How much of a stream is decoded at a time, in bytes.
 const PIECE: usize = 256 * 1024;
+
+/// Members from this size on, in bytes, are decoded on one thread and written by another: an archive may have one that
+/// takes longer than all others together. A wheel of 274 MB with one of 788 MB takes 0.92 times the time.
+const LARGE: u64 = 4 << 20;
 
 /// What is read beyond header, name and content at once, in bytes: extra fields and data descriptor fit in it as a rule.
 const SLACK: usize = 256;
@@ -60,7 +64,7 @@ pub(in crate::archive) struct Opened<'a> {
 pub(in crate::archive) enum Content<'a> {
     /// Decoded and checked already.
     Whole(&'a [u8]),
-    Stream(BufReader<Checked<Box<dyn Read + 'a>>>),
+    Stream(BufReader<Checked<Box<dyn Read + Send + 'a>>>),
 }
 
 impl MemberReader {
@@ -183,7 +187,7 @@ impl MemberReader {
     }
 
     /// Decodes the content that begins `header` bytes behind the member's beginning.
-    fn stream(&mut self, member: &Member, header: usize) -> Result<Box<dyn Read + '_>> {
+    fn stream(&mut self, member: &Member, header: usize) -> Result<Box<dyn Read + Send + '_>> {
         let start = member.start + header as u64;
         let packed = || self.file.at(start).take(member.packed_size);
         let failed = |err: io::Error| read_error(err).of_member(&member.name);
@@ -269,21 +273,34 @@ impl Read for Content<'_> {
 impl Content<'_> {
     /// Gives the content to `write` piece by piece, to its end.
     pub(super) fn write_to(
-        mut self,
+        self,
         member: &Member,
-        mut write: impl FnMut(&[u8]) -> Result<()>,
+        write: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        loop {
-            let piece = self
-                .fill_buf()
-                .map_err(|err| read_error(err).of_member(&member.name))?;
-            if piece.is_empty() {
-                return Ok(());
-            }
-            write(piece)?;
-            let length = piece.len();
-            self.consume(length);
+        match self {
+            Self::Stream(stream) if member.size >= LARGE => std::thread::scope(|scope| {
+                write_pieces(ReadAhead::start(scope, stream), member, write)
+            }),
+            content => write_pieces(content, member, write),
         }
+    }
+}
+
+fn write_pieces(
+    mut content: impl BufRead,
+    member: &Member,
+    mut write: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let piece = content
+            .fill_buf()
+            .map_err(|err| read_error(err).of_member(&member.name))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        write(piece)?;
+        let length = piece.len();
+        content.consume(length);
     }
 }
 

@@ -141,3 +141,29 @@ fn the_error_told_is_that_of_the_first_member() {
     let err = extract(&archive, &job(temp.path()), 1).unwrap_err();
     assert!(err.to_string().starts_with("cannot unpack `00`"), "{err}");
 }
+
+#[test]
+fn large_members_are_extracted_and_checked_to_their_end() {
+    let content: Vec<u8> = (0..5_000_000_u32)
+        .flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_be_bytes())
+        .step_by(4)
+        .collect();
+    let options = SimpleFileOptions::default();
+    let mut bytes = made(|zip| {
+        for name in ["one", "other"] {
+            zip.start_file(name, options).unwrap();
+            zip.write_all(&content).unwrap();
+        }
+    });
+    let temp = tempfile::tempdir().unwrap();
+    extract(&open(&bytes).unwrap(), &job(temp.path()), 2).unwrap();
+    for name in ["one", "other"] {
+        assert!(std::fs::read(temp.path().join(name)).unwrap() == content);
+    }
+    // In the middle of the first.
+    let at = bytes.len() / 4;
+    bytes[at] ^= 1;
+    let temp = tempfile::tempdir().unwrap();
+    let err = extract(&open(&bytes).unwrap(), &job(temp.path()), 2).unwrap_err();
+    assert!(err.to_string().starts_with("cannot unpack `one`"), "{err}");
+}
