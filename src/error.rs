@@ -494,6 +494,11 @@ impl Error {
         }
     }
 
+    /// Returns whether the thing asked for does not exist, or not any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_absence() || self.refused_by_api() == Some(410)
+    }
+
     /// Returns the status by which the API of a deployment refused something for good.
     pub(crate) fn refused_by_api(&self) -> Option<u16> {
         match self {

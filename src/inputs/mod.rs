@@ -17,12 +17,12 @@ pub use lock::{Lock, Locked};
 use crate::{
     archive::Placing,
     batch::{Placed, publish},
-    error::{Error, Result},
+    error::{self, Error, Result},
     fetch::{Context, Request, Staged, fetch},
     fs::Staging,
     http::Source,
     kind::{Cached, FetchTask, Stored, Workshop},
-    observe::Observer,
+    observe::{Event, Observer},
     rel_path::RelPath,
     store::{Handover, IndexEntry, Metadata, State, TaskRecord, now},
     stream::bridge::run_blocking,
@@ -124,10 +124,15 @@ impl Desk {
             if let Some(stored) = self.workshop.find(cached, &wanted.artifact).await? {
                 return Ok(stored);
             }
-            if let Some(remote) = &self.remote
-                && let Some(stored) = self.look_up(remote, cached, wanted, observer).await?
-            {
-                return Ok(stored);
+            if let Some(remote) = &self.remote {
+                match self.look_up(remote, cached, wanted, observer).await {
+                    Ok(Some(stored)) => return Ok(stored),
+                    Ok(None) => {}
+                    Err(err) if err.is_gone() && wanted.made_by.is_some() => {
+                        observer.on_event(&Event::Warning(error::chain(&err)));
+                    }
+                    Err(err) => return Err(err),
+                }
             }
         }
         match &wanted.made_by {
@@ -136,7 +141,9 @@ impl Desk {
         }
     }
 
-    /// Gets an artifact by the index of a deployment, and remembers that way in the store's index.
+    /// Gets an artifact by the index of a deployment, and remembers that way in the store's index. What a path leads to
+    /// may be gone, since an index can lead to tasks for longer than what they made is kept: then the next path counts,
+    /// and this fails if that was the last one.
     async fn look_up(
         &self,
         remote: &Remote,
@@ -144,13 +151,19 @@ impl Desk {
         wanted: &Wanted,
         observer: &Arc<dyn Observer>,
     ) -> Result<Option<Stored>> {
+        let mut gone = None;
         for path in cached.index_search(&self.workshop.parameters) {
             let Some(indexed) = remote.deployment.find_task(&path).await? else {
                 continue;
             };
-            let stored = self
-                .download(remote, wanted, &indexed.task_id, observer)
-                .await?;
+            let task = &indexed.task_id;
+            let stored = match self.download(remote, wanted, task, observer).await {
+                Err(err) if err.is_gone() => {
+                    gone = Some(err);
+                    continue;
+                }
+                ended => ended?,
+            };
             let namespace = path.parse().map_err(|err| Error::usage(format!("{err}")))?;
             let entry = IndexEntry {
                 task_id: indexed.task_id,
@@ -161,7 +174,7 @@ impl Desk {
             self.workshop.store.insert(&namespace, &entry).await?;
             return Ok(Some(stored));
         }
-        Ok(None)
+        gone.map_or(Ok(None), Err)
     }
 
     /// Brings an artifact of a deployment into the store.

@@ -50,5 +50,6 @@ mod static_url;
 mod store;
 mod support;
 mod task_artifacts;
+mod toolchains;
 mod transport;
 mod upload;
