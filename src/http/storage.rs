@@ -58,7 +58,8 @@ impl HttpService for Connector {
         async move {
             let answer = self.0.shared().call(request);
             let answer = tokio::time::timeout(limit, answer).await;
-            let (parts, body) = answer.map_err(|_elapsed| silence(limit))??.into_parts();
+            let answer = answer.unwrap_or_else(|_elapsed| Err(silence(limit)));
+            let (parts, body) = answer.map_err(repeatable)?.into_parts();
             let body = HttpResponseBody::new(Watched {
                 body,
                 stall,
@@ -68,6 +69,18 @@ impl HttpService for Connector {
             Ok(HttpResponse::from_parts(parts, body))
         }
         .boxed()
+    }
+}
+
+/// Lets a request be repeated when it is not known whether it has arrived, as the crate does only with those that overwrite.
+/// All of a store's can be: who writes a record that is there already looks at it, an upload that was begun twice is one
+/// that nobody ends, and what was removed is not missed.
+fn repeatable(err: HttpError) -> HttpError {
+    match err.kind() {
+        HttpErrorKind::Interrupted | HttpErrorKind::Timeout => {
+            HttpError::new(HttpErrorKind::Request, err)
+        }
+        _ => err,
     }
 }
 

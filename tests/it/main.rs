@@ -23,6 +23,7 @@ mod ftp;
 mod git;
 mod git_ssh;
 mod github;
+mod google_storage;
 mod hostile;
 mod hostile_zip;
 mod http2;

@@ -6,6 +6,7 @@ pub(crate) mod archives;
 pub(crate) mod docker_registry;
 pub(crate) mod ftp;
 pub(crate) mod git;
+pub(crate) mod google;
 pub(crate) mod gpg;
 pub(crate) mod hawk;
 pub(crate) mod hostile_zips;
