@@ -11,6 +11,8 @@ use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, TASK_B};
 use crate::support::server::{Reply, Server};
 use crate::support::serving::Serving;
 
+const OTHER: &str = "ccccccccQ0CabcdefghijA";
+
 /// A prefix with what URLs and XML write in another way.
 const STORE: &str = "gs://a-bucket/some%20&%20where";
 const PREFIX: &str = "some & where";
@@ -51,6 +53,11 @@ fn fetch<'a>(sandbox: &'a Sandbox, google: &Google, artifacts: &[(&str, &str)]) 
     let run = sandbox.binary().args(["task-artifacts", "--store", STORE]);
     let run = run.args(["--dest", "fetches"]);
     with(google, run.env("MOZ_FETCHES", json!(fetches).to_string()))
+}
+
+/// The end of the key of an artifact's record.
+fn record_of(name: &str) -> String {
+    format!("/info/{}.json", sha256_hex(name.as_bytes()))
 }
 
 /// The key of some content.
@@ -203,6 +210,39 @@ fn of_many_who_write_to_google_one_wins() {
     assert_eq!(contested.expect(200).body, won[0]);
 }
 
+#[test]
+fn who_is_overtaken_at_google_looks_again() {
+    let Some(google) = Google::start("who_is_overtaken_at_google_looks_again") else {
+        return;
+    };
+    let server = serve(&google);
+    server.index("high", TASK_B, 9).expect(200);
+    let entry = google.content("/high/task.json");
+    let leads_to = |namespace: &str| {
+        let found = server.get(&format!("/api/index/v1/task/{namespace}"), &[]);
+        found.expect(200).json()["taskId"].clone()
+    };
+    for (rank, who) in [(8, TASK_B), (10, TASK_A)] {
+        // One that was not there, and one that was.
+        for (namespace, before) in [("new", None), ("old", Some(1))] {
+            let namespace = format!("{namespace}.r{rank}");
+            if let Some(rank) = before {
+                server.index(&namespace, TASK_A, rank).expect(200);
+            }
+            let end = format!("/r{rank}/task.json");
+            google.overtake(&end, &entry);
+            server.index(&namespace, TASK_A, rank).expect(200);
+            assert_eq!(leads_to(&namespace), who, "{namespace}");
+        }
+    }
+    server.put(TASK_B, "public/x", b"theirs").expect(200);
+    let record = google.content(&record_of("public/x"));
+    google.overtake(&record_of("public/x"), &record);
+    server.put(TASK_A, "public/x", b"mine").expect(409);
+    google.overtake(&record_of("public/x"), &record);
+    server.put(OTHER, "public/x", b"theirs").expect(200);
+}
+
 /// A graph with a fetch task, and a task that wants it.
 fn write_graph(sandbox: &Sandbox, upstream: &str, content: &[u8]) {
     let kind = format!(
@@ -245,11 +285,6 @@ fn fetch_tasks_and_inputs_work_with_a_bucket_of_google() {
     assert_eq!(upstream.paths(), ["/data.bin"]);
     let left = std::fs::read_dir(sandbox.path("tmp")).expect("list a directory");
     assert_eq!(left.count(), 0, "nothing is left where downloads wait");
-}
-
-/// The end of the key of an artifact's record.
-fn record_of(name: &str) -> String {
-    format!("/info/{}.json", sha256_hex(name.as_bytes()))
 }
 
 #[test]

@@ -51,14 +51,21 @@ struct State {
     misfortunes: Vec<Misfortune>,
 }
 
-/// What is answered in place of what should, once.
+/// What happens once, when something is asked for.
 struct Misfortune {
     method: &'static str,
     /// How the key ends.
     end: String,
-    reply: Reply,
-    /// Whether what should happen does, all the same.
-    done: bool,
+    event: Event,
+}
+
+enum Event {
+    /// This is answered, and nothing else happens.
+    Answer(Reply),
+    /// What should happen does, and nobody hears of it.
+    Lose,
+    /// Somebody else has just written this.
+    Overtake(Vec<u8>),
 }
 
 /// A running service. Dropping it ends it.
@@ -126,22 +133,32 @@ impl Google {
 
     /// Answers the next request for a key with this end so, and does nothing else.
     pub(crate) fn answer_once(&self, method: &'static str, end: &str, reply: Reply) {
-        lock(&self.state).misfortunes.push(Misfortune {
-            method,
-            end: end.to_owned(),
-            reply,
-            done: false,
-        });
+        self.expect(method, end, Event::Answer(reply));
     }
 
     /// Does what the next request for a key with this end wants, and loses the answer.
     pub(crate) fn lose_answer(&self, method: &'static str, end: &str) {
-        lock(&self.state).misfortunes.push(Misfortune {
-            method,
-            end: end.to_owned(),
-            reply: Reply::reset_before_response(),
-            done: true,
-        });
+        self.expect(method, end, Event::Lose);
+    }
+
+    /// Lets somebody else write this just before the next request to write a key with this end.
+    pub(crate) fn overtake(&self, end: &str, content: &[u8]) {
+        self.expect("PUT", end, Event::Overtake(content.to_vec()));
+    }
+
+    fn expect(&self, method: &'static str, end: &str, event: Event) {
+        let end = end.to_owned();
+        lock(&self.state)
+            .misfortunes
+            .push(Misfortune { method, end, event });
+    }
+
+    /// The content of the one object whose key has this end.
+    pub(crate) fn content(&self, end: &str) -> Vec<u8> {
+        let state = lock(&self.state);
+        let mut found = state.objects.iter().filter(|(key, _)| key.ends_with(end));
+        let (_, object) = found.next().expect("an object");
+        object.content.clone()
     }
 
     /// Lets an object be so old.
@@ -300,11 +317,17 @@ impl State {
         let Some(found) = self.misfortunes.iter().position(concerns) else {
             return self.answer(seen);
         };
-        let misfortune = self.misfortunes.remove(found);
-        if misfortune.done {
-            self.answer(seen);
+        match self.misfortunes.remove(found).event {
+            Event::Answer(reply) => reply,
+            Event::Lose => {
+                self.answer(seen);
+                Reply::reset_before_response()
+            }
+            Event::Overtake(content) => {
+                self.put(&key, content);
+                self.answer(seen)
+            }
         }
-        misfortune.reply
     }
 
     fn answer(&mut self, seen: &Seen) -> Reply {
