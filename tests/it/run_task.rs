@@ -41,6 +41,19 @@ fn code(outcome: &Outcome) -> Option<i32> {
 }
 
 #[test]
+fn a_link_to_the_other_program_is_this_one() {
+    let sandbox = Sandbox::new();
+    let link = sandbox.path("run-task");
+    symlink(env!("CARGO_BIN_EXE_fetch-content"), &link).expect("link the program");
+    let run = sandbox
+        .program(link)
+        .args(["--user", "root", "--group", "root"]);
+    let outcome = run.args(["--", "sh", "-c", "echo one; exit 3"]).run();
+    assert_eq!(code(&outcome), Some(3), "{outcome:?}");
+    assert_eq!(task_lines(&outcome), ["one"]);
+}
+
+#[test]
 fn lines_of_both_outputs_have_prefixes_and_an_order() {
     let sandbox = Sandbox::new();
     let script = r"echo one; echo two >&2; printf '10 %%\r20 %%\r\n\nlast'; exit 3";
