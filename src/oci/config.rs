@@ -1,6 +1,6 @@
 //! [`ImageConfig`]: the configuration of an image, with everything in it that nobody here knows.
 
-use super::Digest;
+use super::{Digest, Platform};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,6 +65,18 @@ impl ImageConfig {
     #[must_use]
     pub fn text(&self, field: &str) -> Option<&str> {
         self.0.get(field)?.as_str()
+    }
+
+    /// Returns what the image runs on, if it says that.
+    #[must_use]
+    pub fn platform(&self) -> Option<Platform> {
+        Some(Platform {
+            architecture: self.text("architecture")?.to_owned(),
+            os: self.text("os")?.to_owned(),
+            variant: self.text("variant").map(str::to_owned),
+            os_version: self.text("os.version").map(str::to_owned),
+            ..Platform::default()
+        })
     }
 
     /// Returns the digests of the uncompressed layers, lowest first.

@@ -113,14 +113,7 @@ impl Base {
     /// Returns what builds call it that begin with it.
     #[must_use]
     pub fn described(&self) -> BaseImage {
-        let text = |field| self.config.text(field).unwrap_or_default().to_owned();
-        let platform = Platform {
-            architecture: text("architecture"),
-            os: text("os"),
-            variant: self.config.text("variant").map(str::to_owned),
-            os_version: self.config.text("os.version").map(str::to_owned),
-            ..Platform::default()
-        };
+        let platform = self.config.platform().unwrap_or_default();
         let by_digest = key::image(&self.digest, &platform);
         BaseImage {
             records: std::iter::once(by_digest)

@@ -174,14 +174,7 @@ async fn told(descriptor: &Descriptor, blobs: &dyn Blobs) -> Result<Told, String
     let config = ImageConfig::parse(&json, "the configuration").map_err(|err| chain(&err))?;
     let mut history = config.history()?;
     history.retain(|step| !step.empty_layer);
-    let platform = config.text("os").zip(config.text("architecture"));
-    let platform = platform.map(|(os, architecture)| Platform {
-        architecture: architecture.to_owned(),
-        os: os.to_owned(),
-        variant: config.text("variant").map(str::to_owned),
-        os_version: None,
-        ..Platform::default()
-    });
+    let platform = config.platform();
     Ok((config.diff_ids()?, history, platform))
 }
 

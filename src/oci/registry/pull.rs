@@ -8,9 +8,7 @@ use crate::{
     error::{Error, Result},
     fetch::Context,
     observe::Observer,
-    oci::{
-        Descriptor, Digest, ImageConfig, Index, Layout, MAX_CONFIG, Manifest, Platform, media_type,
-    },
+    oci::{Descriptor, Digest, ImageConfig, Index, Layout, MAX_CONFIG, Manifest, media_type},
     stream::bridge::{ended_well, run_blocking},
 };
 use serde::de::DeserializeOwned;
@@ -113,13 +111,7 @@ fn other_platform(layout: &Layout, root: &Descriptor, platforms: &Platforms) -> 
     }
     let config = layout.read(&manifest.config, MAX_CONFIG).ok()?;
     let config = ImageConfig::parse(&config, "").ok()?;
-    let platform = Platform {
-        architecture: config.text("architecture")?.to_owned(),
-        os: config.text("os")?.to_owned(),
-        variant: config.text("variant").map(str::to_owned),
-        os_version: None,
-        ..Platform::default()
-    };
+    let platform = config.platform()?;
     let shown = format!("{}/{}", platform.os, platform.architecture);
     (!platforms.allow(&platform)).then(|| shown.escape_debug().to_string())
 }
