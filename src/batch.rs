@@ -3,8 +3,9 @@
 
 use crate::{
     error::{Error, Result},
-    fetch::{Context, Request, Staged, fetch},
+    fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
     fs::{self, Dir, Staging},
+    http::Source,
     observe::{Event, Observer},
     rel_path::RelPath,
     stream::bridge::{ended_well, run_blocking},
@@ -20,34 +21,46 @@ use tokio::{sync::Semaphore, task::JoinSet};
 pub struct Item {
     /// What to fetch.
     pub request: Request,
+    /// Where it is, beside the sources of the request, if that takes asking somebody.
+    pub locate: Option<Locate>,
     /// Where it goes: for each of the request's placings the position in the list, and the path below the destination.
     pub places: Vec<(usize, RelPath)>,
     /// Its size in bytes, if that is known beforehand.
     pub size: Option<u64>,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
-    /// Where else it may be, already made.
+    /// Where else it may be.
     pub shortcut: Option<Arc<dyn Shortcut>>,
 }
 
-/// Somewhere that has what becomes of some content, so that it need not be fetched.
-pub trait Shortcut: Send + Sync {
-    /// Returns what an item wants, one for each of its placings, and as good as if it had been fetched; or nothing.
-    fn take<'a>(
-        &'a self,
-        item: &'a Item,
-        context: &'a Context,
-    ) -> BoxFuture<'a, Option<Vec<Staged>>>;
-}
+/// Finds out where something is, which is not asked for before its turn has come and no shortcut has it.
+pub type Locate = Box<dyn Fn() -> BoxFuture<'static, Result<Source>> + Send + Sync>;
 
-/// Takes an item from its shortcut, or fetches it.
-async fn get(item: &Item, context: &Context) -> Result<Vec<Staged>> {
-    if let Some(shortcut) = &item.shortcut
-        && let Some(staged) = shortcut.take(item, context).await
-    {
-        return Ok(staged);
+impl Item {
+    /// Takes it from its shortcut, or fetches it. There is one result for each of the request's placings.
+    ///
+    /// # Errors
+    /// Those of the fetch; nothing of it is left.
+    pub async fn get(&mut self, context: &Context) -> Result<Vec<Staged>> {
+        if let Some(staged) = self.take(context).await {
+            return Ok(staged);
+        }
+        if let Some(locate) = &self.locate {
+            self.request.sources.push(locate().await?);
+        }
+        fetch(&self.request, context, &*self.observer).await
     }
-    fetch(&item.request, context, &*item.observer).await
+
+    /// Takes it from its shortcut, if that has it.
+    pub async fn take(&self, context: &Context) -> Option<Vec<Staged>> {
+        let places: Vec<RelPath> = self.places.iter().map(|(_, dest)| dest.clone()).collect();
+        let wanted = Wanted {
+            request: &self.request,
+            places: &places,
+            observer: &*self.observer,
+        };
+        self.shortcut.as_ref()?.take(wanted, context).await
+    }
 }
 
 /// Fetches all items, and publishes them when every one of them is complete and verified.
@@ -63,7 +76,7 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
     items.sort_by_key(|item| Reverse(item.size));
     let mut running = JoinSet::new();
     let mut placed: Vec<Placed> = Vec::new();
-    for item in items {
+    for mut item in items {
         let context = Arc::clone(&context);
         let mut turn = Box::pin(maybe_done(Arc::clone(&turns).acquire_owned()));
         // Stands in line from here on, in whatever order tasks begin.
@@ -72,7 +85,7 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
             turn.as_mut().await;
             let turn = turn.as_mut().take_output();
             let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
-            let staged = get(&item, &context).await;
+            let staged = item.get(&context).await;
             let Item {
                 request: Request { name, .. },
                 places,

@@ -4,10 +4,12 @@
 //! of the whole are right. What it made stays in staging until [`crate::batch`] publishes it.
 
 mod copies;
+mod shortcut;
 mod signature;
 mod slots;
 mod sources;
 
+pub use shortcut::{Shortcut, Wanted};
 pub use signature::Signed;
 pub use slots::Slots;
 

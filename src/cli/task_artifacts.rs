@@ -7,11 +7,11 @@ use crate::{
     error::{self, Error, Result},
     fetch::Request,
     fs::{self, Staging},
-    http::{Client, RetryPolicy, Source},
+    http::{Client, RetryPolicy},
     store::{IfMissing, Location, Store},
     task::{Entry, Origin, Tasks, WorkerKey, parse_entries},
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::FutureExt;
 use serde_json::json;
 use std::{
     collections::{HashMap, hash_map},
@@ -20,9 +20,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-
-/// Artifacts that a store is asked for at a time.
-const LOOKUPS: usize = 16;
 
 /// Runs the subcommand. Everything that can be wrong with its input is found before the first request.
 pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
@@ -39,7 +36,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
         let client = tunables.client()?;
         let origin = origin(args.store, &client, &tunables.retry).await?;
         let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-        let mut items = items(&entries, &tasks, ui).await?;
+        let mut items = items(&entries, &tasks, ui)?;
         let transfers = tunables.transfers;
         let connection = image::connection(&args.import.way, &client, &tunables);
         let context = tunables.context(client, Staging::inside(&dest)?, start);
@@ -157,19 +154,11 @@ pub(super) async fn origin(
 }
 
 /// Turns entries into what is to be fetched. Entries for the same artifact share one transfer if they expect the same.
-pub(super) async fn items(
-    entries: &[Entry],
-    tasks: &Arc<Tasks>,
-    ui: &Arc<Ui>,
-) -> Result<Vec<Item>> {
-    let sources = entries
-        .iter()
-        .map(|entry| tasks.source(&entry.task, &entry.artifact));
-    let sources = stream::iter(sources).buffered(LOOKUPS);
-    let sources: Vec<Source> = sources.try_collect().await?;
+pub(super) fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
     let mut items: Vec<Item> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     for (position, entry) in entries.iter().enumerate() {
+        tasks.check(&entry.task, &entry.artifact)?;
         let wanted = (
             &entry.task,
             &entry.artifact,
@@ -178,7 +167,7 @@ pub(super) async fn items(
         let number = match known.entry(wanted) {
             hash_map::Entry::Occupied(known) => *known.get(),
             hash_map::Entry::Vacant(place) => {
-                items.push(item(entry, sources[position].clone(), tasks, ui));
+                items.push(item(entry, tasks, ui));
                 *place.insert(items.len() - 1)
             }
         };
@@ -194,19 +183,28 @@ pub(super) async fn items(
 }
 
 /// Returns what an entry wants fetched, to be placed nowhere yet.
-fn item(entry: &Entry, source: Source, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item {
+fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item {
     let name = entry.artifact.file_name();
     let observer = ui.watch(name);
     let request = Request {
         name: format!("{} of task {}", entry.artifact, entry.task),
-        sources: vec![source],
+        sources: Vec::new(),
         expected: tasks.expectation(entry, Arc::clone(&observer)),
         signed: None,
         placings: Vec::new(),
         file_name: name.into(),
     };
+    let (tasks, task, artifact) = (
+        Arc::clone(tasks),
+        entry.task.clone(),
+        entry.artifact.clone(),
+    );
     Item {
         request,
+        locate: Some(Box::new(move || {
+            let (tasks, task, artifact) = (Arc::clone(&tasks), task.clone(), artifact.clone());
+            async move { tasks.source(&task, &artifact).await }.boxed()
+        })),
         places: Vec::new(),
         size: entry.size,
         observer,

@@ -12,10 +12,9 @@ use super::{
 };
 use crate::{
     archive::{self, LayerPacking, Placing},
-    batch::{Item, Shortcut},
     digest::Sha256Digest,
     error::{Error, Result, chain},
-    fetch::{Context, Staged},
+    fetch::{Context, Shortcut, Staged, Wanted as Fetch},
     fs::{self, Context as _, Dir, Staging},
     observe::{Event, Fetched, Observer},
     rel_path::RelPath,
@@ -136,17 +135,17 @@ impl Imports {
         None
     }
 
-    /// Returns what an item wants, if that can be found by its digest.
-    async fn wanted(&self, item: &Item) -> Option<Vec<Wanted>> {
-        let request = &item.request;
+    /// Returns what is wanted, if that can be found by its digest.
+    async fn wanted(&self, fetch: &Fetch<'_>) -> Option<Vec<Wanted>> {
+        let request = fetch.request;
         if request.signed.is_some() {
             return None;
         }
         // Why nothing is known, if it is not, is told by the fetch that follows.
         let sha256 = (request.expected)().await.ok()?.sha256?;
         let name = request.file_name.to_str()?;
-        let places = request.placings.iter().zip(&item.places);
-        let wanted = places.map(|(placing, (_, dest))| {
+        let places = request.placings.iter().zip(fetch.places);
+        let wanted = places.map(|(placing, dest)| {
             let extract = match placing {
                 Placing::Keep => false,
                 Placing::Extract => true,
@@ -167,13 +166,13 @@ impl Imports {
 impl Shortcut for Imports {
     fn take<'a>(
         &'a self,
-        item: &'a Item,
+        fetch: Fetch<'a>,
         context: &'a Context,
     ) -> BoxFuture<'a, Option<Vec<Staged>>> {
         async move {
-            let wanted = self.wanted(item).await?;
+            let wanted = self.wanted(&fetch).await?;
             let sha256 = wanted.first()?.sha256;
-            let observer = &*item.observer;
+            let observer = fetch.observer;
             let begin = Instant::now();
             let (mut bytes, mut staged, mut from) = (0, Vec::new(), None);
             for wanted in &wanted {

@@ -58,6 +58,17 @@ impl Tasks {
         })
     }
 
+    /// Refuses an artifact that nobody needs to be asked for: there is no way to it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a private artifact when there is neither a proxy nor credentials.
+    pub fn check(&self, task: &TaskId, artifact: &ArtifactName) -> Result<()> {
+        match &self.origin {
+            Origin::Queue(queue) => queue.artifact(task, artifact).map(drop),
+            Origin::Store(_) => Ok(()),
+        }
+    }
+
     /// Returns where an artifact comes from. Asks nobody but a store.
     ///
     /// # Errors

@@ -2,10 +2,9 @@
 
 use super::{export::REGISTRY, registry::reference};
 use crate::{
-    batch::Shortcut,
     cli::{args, ui::Ui},
     error::{Error, Result},
-    fetch::Context,
+    fetch::{Context, Shortcut},
     http::RetryPolicy,
     oci::{
         Blobs, Layout, Tagged,

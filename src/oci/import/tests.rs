@@ -3,9 +3,8 @@
 use super::{Image, Imports, Wanted};
 use crate::{
     archive::{Limits, Placing},
-    batch::{Item, Shortcut},
     digest::Sha256Digest,
-    fetch::{Context, Request, placing_slots},
+    fetch::{Context, Request, Shortcut, Wanted as Fetch, placing_slots},
     fs::Staging,
     http::{Client, RetryPolicy, Settings},
     observe::{Event, Observer},
@@ -128,22 +127,22 @@ async fn taken(
         sha256: Some(sha256()),
         ..Expected::default()
     };
-    let heard = Arc::new(Heard::default());
-    let item = Item {
-        request: Request {
-            name: "a".into(),
-            sources: Vec::new(),
-            expected: expected.known(),
-            signed: None,
-            placings: vec![Placing::Keep; places.len()],
-            file_name: "a.txt".into(),
-        },
-        places: places.iter().map(|place| path(place)).enumerate().collect(),
-        size: None,
-        observer: Arc::clone(&heard) as Arc<dyn Observer>,
-        shortcut: None,
+    let heard = Heard::default();
+    let request = Request {
+        name: "a".into(),
+        sources: Vec::new(),
+        expected: expected.known(),
+        signed: None,
+        placings: vec![Placing::Keep; places.len()],
+        file_name: "a.txt".into(),
     };
-    let staged = imports.take(&item, &context).await;
+    let places: Vec<RelPath> = places.iter().map(|place| path(place)).collect();
+    let fetch = Fetch {
+        request: &request,
+        places: &places,
+        observer: &heard,
+    };
+    let staged = imports.take(fetch, &context).await;
     let staging = context.staging.fresh().unwrap();
     let left = fs::read_dir(staging.parent().unwrap()).unwrap().count();
     let staged = staged.map(|staged| staged.len());

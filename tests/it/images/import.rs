@@ -3,6 +3,7 @@
 use super::*;
 use crate::support::archives::zst;
 use crate::support::docker_registry::{DockerRegistry, Door};
+use crate::support::moto::Moto;
 use crate::support::server::{Reply, Server};
 use crate::support::tree::Tree;
 
@@ -109,6 +110,35 @@ fn everything_comes_from_a_registry() {
     let nothing = format!("docker://{}", registry.image("ci/nothing"));
     let outcome = run(&["--cache-from", &nothing]).run().expect_code(3);
     outcome.expect_stderr(&["warning: no cache is used from ", "404"]);
+}
+
+#[test]
+fn an_image_has_what_a_store_has_lost() {
+    let Some(moto) = Moto::start("an_image_has_what_a_store_has_lost") else {
+        return;
+    };
+    moto.make_bucket("bucket");
+    let (sandbox, digest) = dead();
+    let fetch = |words: &[&str]| {
+        let fetch = [
+            "task-artifacts",
+            "--fetches",
+            "fetches.json",
+            "--dest",
+            "dest",
+        ];
+        let fetch = sandbox
+            .binary()
+            .args(fetch)
+            .args(["--store", "s3://bucket/store"]);
+        let environment = moto.environment().into_iter();
+        environment.fold(fetch.args(words), |run, (name, value)| run.env(name, value))
+    };
+    let outcome = fetch(&[]).run().expect_code(3);
+    outcome.expect_stderr(&["cannot find artifact ", "in s3://bucket/store"]);
+    let words = ["--cache-from", "image", "--trust-cache", &digest];
+    success(fetch(&words)).expect_stderr(&["fetched 4 of 4"]);
+    tree(&sandbox, "expected").assert_same(&tree(&sandbox, "dest"), "an image");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
     let base = base(&args).await?;
     let origin = task_artifacts::origin(args.store.clone(), &client, &tunables.retry).await?;
     let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-    let items = task_artifacts::items(&entries, &tasks, ui).await?;
+    let items = task_artifacts::items(&entries, &tasks, ui)?;
     let wanted = wanted(&entries, &directory)?;
 
     let path = args.output.clone();

@@ -5,7 +5,7 @@ use crate::{
     batch::Item,
     digest::Sha256Digest,
     error::{Error, Result},
-    fetch::{Context, Staged, fetch},
+    fetch::{Context, Staged},
     fs,
     observe::{Event, Observer},
     oci::{
@@ -98,12 +98,17 @@ impl Packer {
         })
     }
 
-    async fn fetch_and_pack(&self, item: Item, wanted: &[Wanted]) -> Result<Vec<(usize, Packed)>> {
-        let digest = Remembering {
-            inner: item.observer,
+    async fn fetch_and_pack(
+        &self,
+        mut item: Item,
+        wanted: &[Wanted],
+    ) -> Result<Vec<(usize, Packed)>> {
+        let digest = Arc::new(Remembering {
+            inner: Arc::clone(&item.observer),
             sha256: Mutex::default(),
-        };
-        let staged = fetch(&item.request, &self.context, &digest).await?;
+        });
+        item.observer = Arc::clone(&digest) as Arc<dyn Observer>;
+        let staged = item.get(&self.context).await?;
         let sha256 = *digest.sha256.lock().unwrap_or_else(PoisonError::into_inner);
         let sha256 = sha256.ok_or(Error::Cancelled)?;
         let mut packed = Vec::new();
