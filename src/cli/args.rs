@@ -194,6 +194,19 @@ pub(super) struct Nearby {
     pub(super) mirrors: Vec<String>,
 }
 
+/// How fetch tasks are performed here: what for, and where their files and artifacts may be.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Making {
+    #[command(flatten)]
+    pub(super) place: StorePlace,
+    #[command(flatten)]
+    pub(super) nearby: Nearby,
+    #[command(flatten)]
+    pub(super) push: Push,
+    #[command(flatten)]
+    pub(super) import: Import,
+}
+
 /// How to deal with networks and servers. The environment says what is not said here.
 #[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Transfers")]

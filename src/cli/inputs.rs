@@ -27,7 +27,7 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
         Some(path) => Some(run_blocking(move || Lock::read(&path)).await?),
         None => None,
     };
-    let workshop = workshop(args.place, &args.nearby, &args.push, tunables, start).await?;
+    let workshop = workshop(args.making, tunables, start, ui).await?;
     let remote = remote(&workshop.context.client, &retry)?;
     let mut wanted = match (&args.task, &args.task_id) {
         (Some(task), _) => {

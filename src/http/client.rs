@@ -90,6 +90,20 @@ impl Source {
             Self::File(path) => SafeUrl::of_file(path),
         }
     }
+
+    /// Returns the name that the content has there, if it has one.
+    #[must_use]
+    pub fn file_name(&self) -> Option<String> {
+        let name = match self {
+            Self::Url(address) => {
+                let last = address.url.path().rsplit('/').next().unwrap_or_default();
+                let name = percent_encoding::percent_decode_str(last).decode_utf8();
+                name.ok()?.into_owned()
+            }
+            Self::File(path) => path.file_name()?.to_str()?.to_owned(),
+        };
+        Some(name).filter(|name| !name.is_empty())
+    }
 }
 
 /// The HTTP client of a run. Cheap to clone; clones share connections.

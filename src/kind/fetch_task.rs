@@ -10,6 +10,7 @@ use super::{
     upstream::{KEY_VARIABLE, UPLOAD_DIR, Upstream},
     yaml::{Node, Place},
 };
+use crate::task::TaskId;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The type and version of fetch tasks' digests.
@@ -105,6 +106,12 @@ impl FetchTask {
     #[must_use]
     pub fn artifact(&self) -> String {
         join(&self.artifact_prefix, &self.artifact_name)
+    }
+
+    /// Returns the id of the task where it is performed by this program: the same everywhere for the same definition.
+    #[must_use]
+    pub fn id_here(&self) -> TaskId {
+        TaskId::of(&format!("fetch-content {}", self.cached.in_digests()))
     }
 
     /// Returns the command line that the task runs.

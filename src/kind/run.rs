@@ -6,11 +6,12 @@
 
 use crate::{
     error::{Error, Result},
-    fetch::{Context, Staged, fetch},
+    fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
     fs,
     http::Source,
     kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream, time::ahead},
     observe::{Event, Observer},
+    rel_path::RelPath,
     store::{self, Artifact, Handover, IndexEntry, Metadata, Namespace, State, Store, TaskRecord},
     stream::bridge::run_blocking,
     task::{ArtifactName, Secrets, TaskId},
@@ -19,7 +20,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 use url::Url;
 
 /// What chains of trust are called.
@@ -39,6 +40,8 @@ pub struct Workshop {
     pub mirrors: Vec<Url>,
     /// Where ssh keys are.
     pub secrets: Option<Secrets>,
+    /// Images that files are taken from which the store does not have, before anybody else is asked.
+    pub images: Option<Arc<dyn Shortcut>>,
 }
 
 /// Where the artifact of a task is.
@@ -65,24 +68,66 @@ impl Workshop {
         if let Some(found) = self.find(&task.cached, &name).await? {
             return Ok(found);
         }
-        let file_name = OsString::from(&task.artifact_name);
-        if task.artifact_name.contains('/') {
-            return Err(Error::usage(format!(
-                "artifact-name `{}` is not the name of a file",
-                task.artifact_name.escape_debug()
-            )));
+        if let Some(taken) = self.take(task, &RelPath::default(), observer).await? {
+            return Ok(taken);
         }
-        let staged = match &task.upstream {
-            Upstream::StaticUrl(file) => self.download(file, file_name.clone(), observer).await?,
-            Upstream::Git(git) => self.check_out(git, file_name.clone(), observer).await?,
+        self.make(task, observer).await
+    }
+
+    /// Performs a task with the file that an image has in a directory, if one has it.
+    ///
+    /// # Errors
+    /// Those of the store, and what is wrong with the task.
+    pub async fn take(
+        &self,
+        task: &FetchTask,
+        directory: &RelPath,
+        observer: &dyn Observer,
+    ) -> Result<Option<Stored>> {
+        let (Some(images), Upstream::StaticUrl(file)) = (&self.images, &task.upstream) else {
+            return Ok(None);
         };
-        for warning in &staged.warnings {
-            observer.on_event(&Event::Warning(warning.clone()));
+        let wanted = Wanted {
+            request: &self.request(file, file_name(task)?)?,
+            places: std::slice::from_ref(directory),
+            observer,
+        };
+        match images.take(wanted, &self.context).await {
+            Some(staged) => self.keep(task, only(staged)?, observer).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Performs a task with what its upstream has, or folders and mirrors in its place.
+    ///
+    /// # Errors
+    /// Those of the fetch, and of the store.
+    pub async fn make(&self, task: &FetchTask, observer: &dyn Observer) -> Result<Stored> {
+        let file_name = file_name(task)?;
+        let staged = match &task.upstream {
+            Upstream::StaticUrl(file) => {
+                let request = self.request(file, file_name)?;
+                only(fetch(&request, &self.context, observer).await?)?
+            }
+            Upstream::Git(git) => self.check_out(git, file_name, observer).await?,
+        };
+        self.keep(task, staged, observer).await
+    }
+
+    /// Makes what is staged the artifact of a task, which the index has then.
+    async fn keep(
+        &self,
+        task: &FetchTask,
+        staged: Staged,
+        observer: &dyn Observer,
+    ) -> Result<Stored> {
+        for warning in staged.warnings {
+            observer.on_event(&Event::Warning(warning));
         }
         let expires = ahead(task.expires_after(&self.parameters), store::now());
-        let file = Handover::Move(staged.directory.join(&file_name));
-        let id = TaskId::of(&format!("fetch-content {}", task.cached.in_digests()));
-        let stored = self.publish(id, &name, file, expires).await?;
+        let file = Handover::Move(staged.directory.join(file_name(task)?));
+        let name = artifact_name(&task.artifact())?;
+        let stored = self.publish(task.id_here(), &name, file, expires).await?;
         self.enter(&task.cached, &stored.task, expires).await?;
         Ok(stored)
     }
@@ -180,7 +225,7 @@ impl Workshop {
     }
 
     async fn file_with(&self, text: String) -> Result<PathBuf> {
-        let staging = std::sync::Arc::clone(&self.context.staging);
+        let staging = Arc::clone(&self.context.staging);
         run_blocking(move || {
             let path = staging.fresh()?.join("file");
             fs::write(&path, &text)?;
@@ -189,12 +234,8 @@ impl Workshop {
         .await
     }
 
-    async fn download(
-        &self,
-        file: &StaticUrl,
-        file_name: OsString,
-        observer: &dyn Observer,
-    ) -> Result<Staged> {
+    /// Returns what is to be fetched for a file of a task, and from where.
+    fn request(&self, file: &StaticUrl, file_name: OsString) -> Result<Request> {
         let (sha256, size) = file.pinned()?;
         let url = parse_url(&file.url)?;
         let folders = in_folders(&self.distdirs, &url)
@@ -205,7 +246,7 @@ impl Workshop {
             .iter()
             .filter_map(|mirror| in_mirror(mirror, &url));
         let mirrors = mirrors.map(|url| Source::Url(Box::new(url.into())));
-        let request = UpstreamFile {
+        UpstreamFile {
             headers: file.request_headers()?,
             before: folders.chain(mirrors).collect(),
             after: Vec::new(),
@@ -219,10 +260,7 @@ impl Workshop {
             file_name,
             url,
         }
-        .into_request()?;
-        let staged = fetch(&request, &self.context, observer).await?;
-        // There is one for each place, and one place.
-        staged.into_iter().next().ok_or(Error::Cancelled)
+        .into_request()
     }
 
     async fn check_out(
@@ -254,6 +292,22 @@ impl Workshop {
         };
         vcs::fetch(&request, &self.context, observer).await
     }
+}
+
+/// Returns the name of the file that is the artifact of a task.
+fn file_name(task: &FetchTask) -> Result<OsString> {
+    if task.artifact_name.contains('/') {
+        return Err(Error::usage(format!(
+            "artifact-name `{}` is not the name of a file",
+            task.artifact_name.escape_debug()
+        )));
+    }
+    Ok(OsString::from(&task.artifact_name))
+}
+
+/// There is one for each place, and one place.
+fn only(staged: Vec<Staged>) -> Result<Staged> {
+    staged.into_iter().next().ok_or(Error::Cancelled)
 }
 
 /// Parses the name of an artifact that a kind gives.

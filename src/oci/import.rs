@@ -1,38 +1,41 @@
 //! Fetches out of the layers of images, in place of downloading them.
 //!
 //! What a cache says is believed as little as possible. Layers are what their descriptors say, or nothing. A file that was
-//! wanted by its digest is hashed. What was unpacked of an archive cannot be compared with the archive's digest; that is
-//! taken only from images whose own digest the user trusts. Whatever goes wrong is a warning, and a miss.
+//! wanted by its digest is hashed, and is as good as a download then: also for being unpacked or packed anew. What was
+//! unpacked of an archive cannot be compared with the archive's digest; that is taken only from images whose own digest
+//! the user trusts. Whatever goes wrong is a warning, and a miss.
+
+mod sought;
 
 use super::{
     Blobs, Descriptor, Digest,
     cache::{self, Cache, Outcome},
-    key::{self, Add, Base, Own},
     media_type::LayerFormat,
 };
 use crate::{
     archive::{self, LayerPacking, Placing},
     digest::Sha256Digest,
     error::{Error, Result, chain},
-    fetch::{Context, Shortcut, Staged, Wanted as Fetch},
-    fs::{self, Context as _, Dir, Staging},
+    fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
+    fs,
+    http::Source,
     observe::{Event, Fetched, Observer},
     rel_path::RelPath,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
+    verify::Expected,
 };
 use futures::{FutureExt, future::BoxFuture};
-use rustix::fs::FileType;
+use sought::{Believed, Sought, promises_archive};
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Results of one image that are tried for a fetch, at most. Whoever wrote the cache decides how many it has.
@@ -51,24 +54,19 @@ struct Image {
     is_trusted: bool,
 }
 
-/// What is wanted of an image.
-#[derive(Clone, Debug)]
-struct Wanted {
-    name: String,
-    sha256: Sha256Digest,
-    directory: RelPath,
-    extract: bool,
-}
-
-/// Refuses a file of so many bytes.
-type CheckSize = dyn Fn(u64) -> Result<()>;
-
 /// What was taken from an image.
 struct Taken {
     staged: Staged,
     /// What was read for it.
     bytes: u64,
     /// Where that is from.
+    from: SafeUrl,
+}
+
+/// What was taken for all places of a fetch.
+struct All {
+    staged: Vec<Staged>,
+    bytes: u64,
     from: SafeUrl,
 }
 
@@ -110,141 +108,242 @@ impl Imports {
             directory,
         }
     }
+}
 
-    async fn find(
-        &self,
-        wanted: &Wanted,
-        context: &Context,
-        observer: &dyn Observer,
-    ) -> Option<Taken> {
-        for image in &self.images {
-            if wanted.extract && !image.is_trusted {
-                continue;
+impl Shortcut for Imports {
+    fn take<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Option<Vec<Staged>>> {
+        async move {
+            let begin = Instant::now();
+            let search = Search::new(self, wanted, context).await?;
+            let taken = match search.as_placed().await {
+                Some(taken) => taken,
+                None => search.by_its_file().await?,
+            };
+            wanted.observer.on_event(&Event::Started {
+                url: &taken.from,
+                size: Some(taken.bytes),
+            });
+            wanted.observer.on_event(&Event::Finished(&Fetched {
+                bytes: taken.bytes,
+                sha256: search.sha256,
+                wait: begin - context.start,
+                transfer: begin.elapsed(),
+                unpack: Duration::ZERO,
+            }));
+            Some(taken.staged)
+        }
+        .boxed()
+    }
+}
+
+/// A search for one fetch.
+struct Search<'a> {
+    imports: &'a Imports,
+    wanted: Wanted<'a>,
+    sha256: Sha256Digest,
+    context: &'a Context,
+    /// What was looked for in vain in which image, whatever would have been believed. What went wrong is not told twice.
+    missed: Mutex<HashSet<(usize, Sought)>>,
+}
+
+impl<'a> Search<'a> {
+    /// Begins a search, if something can be found by its digest.
+    async fn new(imports: &'a Imports, wanted: Wanted<'a>, context: &'a Context) -> Option<Self> {
+        if wanted.request.signed.is_some() {
+            return None;
+        }
+        // Why nothing is known, if it is not, is told by the fetch that follows.
+        let expected = (wanted.request.expected)().await.ok()?;
+        Some(Self {
+            imports,
+            wanted,
+            sha256: expected.sha256?,
+            context,
+            missed: Mutex::default(),
+        })
+    }
+
+    /// Looks for what the fetch would have made, in each of its places.
+    async fn as_placed(&self) -> Option<All> {
+        let request = self.wanted.request;
+        let name = request.file_name.to_str()?;
+        let places = request.placings.iter().zip(self.wanted.places);
+        let sought = places.map(|(placing, place)| {
+            let believed = match placing {
+                Placing::Keep => Believed::File,
+                Placing::Extract => Believed::Unpacked,
+                Placing::Repack(_) => return None,
+            };
+            let extract = believed == Believed::Unpacked;
+            Some(self.sought(name, place, extract, believed))
+        });
+        let sought: Option<Vec<Sought>> = sought.collect();
+        let (mut bytes, mut staged, mut from) = (0, Vec::new(), None);
+        for sought in sought? {
+            let Some(taken) = self.find(sought).await else {
+                // It is looked for elsewhere for all places, then.
+                remove(staged, self.context).await;
+                return None;
+            };
+            bytes += taken.bytes;
+            staged.push(taken.staged);
+            from.get_or_insert(taken.from);
+        }
+        Some(All {
+            staged,
+            bytes,
+            from: from?,
+        })
+    }
+
+    /// Looks for the file that would be fetched, and makes of it what would be made of that.
+    async fn by_its_file(&self) -> Option<All> {
+        let mut names = Vec::new();
+        names.extend(self.wanted.request.file_name.to_str().map(str::to_owned));
+        for name in self
+            .wanted
+            .request
+            .sources
+            .iter()
+            .filter_map(Source::file_name)
+        {
+            if !names.contains(&name) {
+                names.push(name);
             }
-            for (cache, outcome) in image.results(wanted) {
-                match image.take(wanted, cache, outcome, context).await {
-                    Ok(taken) => return Some(taken),
-                    Err(problem) => observer.on_event(&Event::Warning(format!(
-                        "{} is not taken from {}: {problem}",
-                        wanted.name,
-                        image.blobs.shown()
-                    ))),
+        }
+        for place in self.wanted.places {
+            for name in &names {
+                for extract in [false, true] {
+                    // Whether what is no archive was to be unpacked makes a difference only to what it is called.
+                    if extract && promises_archive(name) {
+                        continue;
+                    }
+                    let sought = self.sought(name, place, extract, Believed::File);
+                    if let Some(taken) = self.find(sought).await {
+                        return self.made_of(taken, name).await;
+                    }
                 }
             }
         }
         None
     }
 
-    /// Returns what is wanted, if that can be found by its digest.
-    async fn wanted(&self, fetch: &Fetch<'_>) -> Option<Vec<Wanted>> {
-        let request = fetch.request;
-        if request.signed.is_some() {
-            return None;
-        }
-        // Why nothing is known, if it is not, is told by the fetch that follows.
-        let sha256 = (request.expected)().await.ok()?.sha256?;
-        let name = request.file_name.to_str()?;
-        let places = request.placings.iter().zip(fetch.places);
-        let wanted = places.map(|(placing, dest)| {
-            let extract = match placing {
-                Placing::Keep => false,
-                Placing::Extract => true,
-                Placing::Repack(_) => return None,
-            };
-            let parts = dest.components();
-            Some(Wanted {
-                name: name.to_owned(),
-                sha256,
-                directory: parts.fold(self.directory.clone(), |way, part| way.join(part)),
-                extract,
-            })
-        });
-        wanted.collect()
-    }
-}
-
-impl Shortcut for Imports {
-    fn take<'a>(
-        &'a self,
-        fetch: Fetch<'a>,
-        context: &'a Context,
-    ) -> BoxFuture<'a, Option<Vec<Staged>>> {
-        async move {
-            let wanted = self.wanted(&fetch).await?;
-            let sha256 = wanted.first()?.sha256;
-            let observer = fetch.observer;
-            let begin = Instant::now();
-            let (mut bytes, mut staged, mut from) = (0, Vec::new(), None);
-            for wanted in &wanted {
-                let Some(taken) = self.find(wanted, context, observer).await else {
-                    // It is fetched for all places, then.
-                    remove(staged, context).await;
-                    return None;
-                };
-                bytes += taken.bytes;
-                staged.push(taken.staged);
-                from.get_or_insert(taken.from);
-            }
-            observer.on_event(&Event::Started {
-                url: &from?,
-                size: Some(bytes),
-            });
-            observer.on_event(&Event::Finished(&Fetched {
-                bytes,
-                sha256,
-                wait: begin - context.start,
-                transfer: begin.elapsed(),
-                unpack: std::time::Duration::ZERO,
-            }));
-            Some(staged)
-        }
-        .boxed()
-    }
-}
-
-impl Wanted {
-    /// Returns results that are said to be this, each once, the newest of each record first.
-    fn outcomes<'a>(&self, cache: &'a Cache) -> impl Iterator<Item = &'a Outcome> {
-        let directory = String::from_utf8_lossy(self.directory.as_bytes());
-        let directory = match &*directory {
-            "" => "/".to_owned(),
-            directory => format!("/{directory}/"),
-        };
-        let own = key::own(&Own {
-            directory: &directory,
-            extract: self.extract,
-            name: &self.name,
+    fn sought(&self, name: &str, place: &RelPath, extract: bool, believed: Believed) -> Sought {
+        let (parts, way) = (place.components(), self.imports.directory.clone());
+        Sought {
+            name: name.to_owned(),
             sha256: self.sha256,
-        });
-        let add = Add {
-            file_name: &self.name,
-            dest: &directory,
-            unpack: self.extract,
+            directory: parts.fold(way, |way, part| way.join(part)),
+            extract,
+            believed,
+        }
+    }
+
+    /// Looks for one thing in all images. What cannot be used is told.
+    async fn find(&self, sought: Sought) -> Option<Taken> {
+        for (number, image) in self.imports.images.iter().enumerate() {
+            if sought.believed == Believed::Unpacked && !image.is_trusted {
+                continue;
+            }
+            let file = Sought {
+                believed: Believed::File,
+                ..sought.clone()
+            };
+            if self.missed().contains(&(number, file.clone())) {
+                continue;
+            }
+            for (cache, outcome) in image.results(&sought) {
+                match image.take(&sought, cache, outcome, self.context).await {
+                    Ok(taken) => return Some(taken),
+                    Err(problem) => self.warn(&image.blobs.shown(), &sought.name, &problem),
+                }
+            }
+            self.missed().insert((number, file));
+        }
+        None
+    }
+
+    /// Makes of a file, which is what was wanted, what was to become of it.
+    async fn made_of(&self, taken: Taken, name: &str) -> Option<All> {
+        let Wanted {
+            request, observer, ..
+        } = self.wanted;
+        let Taken {
+            staged: file,
+            bytes,
+            from,
+        } = taken;
+        if matches!(request.placings[..], [Placing::Keep]) && request.file_name == name {
+            let staged = vec![file];
+            return Some(All {
+                staged,
+                bytes,
+                from,
+            });
+        }
+        let expected = Expected {
+            sha256: Some(self.sha256),
+            ..Expected::default()
         };
-        let sources = key::http_source(&self.name, &self.sha256);
-        let sources: HashSet<usize> = cache.roots(sources).collect();
-        let selector = key::selector(&format!("/{}", self.name));
-        let mut records: Vec<usize> = cache.roots(own).collect();
-        records.extend(cache.on_top(key::add(&add, Base::Scratch), selector, &sources));
-        let mut known = HashSet::new();
-        records
-            .into_iter()
-            .flat_map(|record| &cache.entries[record].outcomes)
-            .filter(move |outcome| known.insert(*outcome))
+        let again = Request {
+            name: request.name.clone(),
+            sources: vec![Source::File(file.directory.join(name))],
+            expected: expected.known(),
+            signed: None,
+            placings: request.placings.clone(),
+            file_name: request.file_name.clone(),
+        };
+        let made = fetch(&again, self.context, &Warnings(observer)).await;
+        remove(vec![file], self.context).await;
+        match made {
+            Ok(staged) => Some(All {
+                staged,
+                bytes,
+                from,
+            }),
+            Err(err) => {
+                self.warn(&from.to_string(), name, &chain(&err));
+                None
+            }
+        }
+    }
+
+    fn warn(&self, image: &str, name: &str, problem: &str) {
+        let text = format!("{name} is not taken from {image}: {problem}");
+        self.wanted.observer.on_event(&Event::Warning(text));
+    }
+
+    fn missed(&self) -> MutexGuard<'_, HashSet<(usize, Sought)>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hears warnings only. That a file in staging was read is nobody's business.
+struct Warnings<'a>(&'a dyn Observer);
+
+impl Observer for Warnings<'_> {
+    fn on_event(&self, event: &Event<'_>) {
+        if let Event::Warning(_) = event {
+            self.0.on_event(event);
+        }
     }
 }
 
 impl Image {
     /// Returns the results that are tried.
-    fn results(&self, wanted: &Wanted) -> impl Iterator<Item = (&Cache, &Outcome)> {
-        let of = |cache| wanted.outcomes(cache).map(move |outcome| (cache, outcome));
+    fn results(&self, sought: &Sought) -> impl Iterator<Item = (&Cache, &Outcome)> {
+        let of = |cache| sought.outcomes(cache).map(move |outcome| (cache, outcome));
         self.caches.iter().flat_map(of).take(MAX_RESULTS)
     }
 
-    /// Applies the layers of a result, and takes what is wanted out of that. The error is why that cannot be.
+    /// Applies the layers of a result, and takes what is looked for out of that. The error is why that cannot be.
     async fn take(
         &self,
-        wanted: &Wanted,
+        sought: &Sought,
         cache: &Cache,
         outcome: &Outcome,
         context: &Context,
@@ -258,7 +357,7 @@ impl Image {
             .iter()
             .map(|(layer, _)| layer.size)
             .fold(0, u64::saturating_add);
-        let taken = self.apply(wanted, layers, context).await;
+        let taken = self.apply(sought, layers, context).await;
         taken
             .map(|staged| Taken {
                 staged,
@@ -270,7 +369,7 @@ impl Image {
 
     async fn apply(
         &self,
-        wanted: &Wanted,
+        sought: &Sought,
         layers: Vec<(Descriptor, Digest)>,
         context: &Context,
     ) -> Result<Staged> {
@@ -282,9 +381,9 @@ impl Image {
         let limits = context.limits.clone();
         // A file with holes takes no room until it is copied.
         let check = move |size| limits.check_expanded(size, downloaded);
-        let (wanted, staging) = (wanted.clone(), Arc::clone(&context.staging));
+        let (sought, staging) = (sought.clone(), Arc::clone(&context.staging));
         run_blocking(move || {
-            let picked = applied.and_then(|()| wanted.pick(&root, &staging, &check));
+            let picked = applied.and_then(|()| sought.pick(&root, &staging, &check));
             if !matches!(&picked, Ok(staged) if staged.directory.starts_with(&root)) {
                 // What cannot be removed now goes with the staging area.
                 let _ = fs::remove_tree(&root);
@@ -336,62 +435,6 @@ impl Image {
     }
 }
 
-impl Wanted {
-    /// Takes what is wanted out of what layers make.
-    fn pick(&self, root: &Path, staging: &Staging, check: &CheckSize) -> Result<Staged> {
-        let mut directory = Dir::open(root)?;
-        for part in self.directory.components() {
-            directory = directory.open_child(part)?;
-        }
-        let name = OsStr::new(&self.name);
-        let is_alone = || Ok::<_, Error>(directory.names()? == [name]);
-        let is_file = || {
-            let found = directory.look(name)?;
-            Ok::<_, Error>(matches!(found, Some((FileType::RegularFile, _))))
-        };
-        if !self.extract || (is_alone()? && is_file()?) {
-            match self.pick_file(&directory, staging, check) {
-                // An archive with a file of its own name.
-                Err(Error::Damaged { .. }) if self.extract => {}
-                picked => return picked,
-            }
-        }
-        Ok(staged(directory.path().to_owned()))
-    }
-
-    /// Copies a file, which is proven by that.
-    fn pick_file(&self, directory: &Dir, staging: &Staging, check: &CheckSize) -> Result<Staged> {
-        let name = OsStr::new(&self.name);
-        let path = directory.path().join(name);
-        let place = || format!("{} in the layers", self.name);
-        if !matches!(directory.look(name)?, Some((FileType::RegularFile, _))) {
-            return Err(Error::Damaged {
-                place: place(),
-                problem: "is no file".into(),
-            });
-        }
-        let new = staging.fresh()?;
-        let mut content = directory.open_file(name)?;
-        check(content.metadata().context("look at", &path)?.len())?;
-        let mut file = super::DigestWriter::new(fs::create_new(&new.join(name))?);
-        let copied = io::copy(&mut content, &mut file);
-        copied.map_err(|source| Error::Fs {
-            action: "copy",
-            path,
-            source,
-        })?;
-        let (_, actual, _) = file.finish();
-        if actual == Digest(self.sha256) {
-            return Ok(staged(new));
-        }
-        let _ = fs::remove_tree(&new);
-        Err(Error::Damaged {
-            place: place(),
-            problem: format!("has the digest {actual}, wanted is sha256:{}", self.sha256),
-        })
-    }
-}
-
 /// Ends jobs when whoever waits for them has given up.
 #[derive(Default)]
 struct Stop(Arc<AtomicBool>);
@@ -428,14 +471,6 @@ async fn remove(all: Vec<Staged>, context: &Context) {
         Ok(())
     });
     let _ = removing.await;
-}
-
-fn staged(directory: PathBuf) -> Staged {
-    Staged {
-        directory,
-        warnings: Vec::new(),
-        unpacked: None,
-    }
 }
 
 #[cfg(test)]

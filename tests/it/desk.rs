@@ -14,10 +14,10 @@ use crate::support::serving::Serving;
 use crate::support::tree::{Kind, Tree};
 
 /// An upstream of a graph: the name of the task, the file, its content.
-type Upstream = (String, String, Vec<u8>);
+pub(crate) type Upstream = (String, String, Vec<u8>);
 
 /// Writes a graph with these upstreams, of which a toolchain `all` wants the first two.
-fn write_graph(sandbox: &Sandbox, server: &str, upstreams: &[Upstream]) {
+pub(crate) fn write_graph(sandbox: &Sandbox, server: &str, upstreams: &[Upstream]) {
     let mut kind = String::from(
         "loader: taskgraph.loader.transform:loader\ntransforms: [taskgraph.transforms.fetch, \
          taskgraph.transforms.run, taskgraph.transforms.task]\ntasks:\n",
@@ -47,7 +47,7 @@ fn write_graph(sandbox: &Sandbox, server: &str, upstreams: &[Upstream]) {
     sandbox.write("taskcluster/scripts/toolchain/all.sh", "true\n");
 }
 
-fn run<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Invocation<'a> {
+pub(crate) fn run<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Invocation<'a> {
     sandbox
         .binary()
         .args(words)
@@ -75,7 +75,7 @@ fn two() -> Vec<Upstream> {
 }
 
 /// Serves each upstream without any trouble.
-fn serve_well(server: &Server, upstreams: &[Upstream]) {
+pub(crate) fn serve_well(server: &Server, upstreams: &[Upstream]) {
     for (_, file, content) in upstreams {
         server.serve(&format!("/{file}"), Reply::ok(content));
     }

@@ -1,6 +1,6 @@
 //! What can be typed for `inputs`.
 
-use super::{LabelledTask, Nearby, Push, StorePlace, Tuning};
+use super::{LabelledTask, Making, Tuning};
 use clap::Args as ClapArgs;
 use std::path::PathBuf;
 
@@ -42,11 +42,7 @@ pub(in crate::cli) struct Inputs {
     #[arg(long)]
     pub(in crate::cli) copy: bool,
     #[command(flatten)]
-    pub(in crate::cli) place: StorePlace,
-    #[command(flatten)]
-    pub(in crate::cli) nearby: Nearby,
-    #[command(flatten)]
-    pub(in crate::cli) push: Push,
+    pub(in crate::cli) making: Making,
     #[command(flatten)]
     pub(in crate::cli) tuning: Tuning,
 }

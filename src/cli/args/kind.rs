@@ -1,6 +1,6 @@
 //! What can be typed for `kind`.
 
-use super::{Nearby, StorePlace, Tuning};
+use super::{Making, Tuning};
 use crate::task::TaskId;
 use clap::{Args as ClapArgs, Subcommand};
 use std::{path::PathBuf, str::FromStr};
@@ -96,11 +96,7 @@ pub(in crate::cli) struct KindRun {
     #[arg(long)]
     pub(in crate::cli) fail_fast: bool,
     #[command(flatten)]
-    pub(in crate::cli) place: StorePlace,
-    #[command(flatten)]
-    pub(in crate::cli) nearby: Nearby,
-    #[command(flatten)]
-    pub(in crate::cli) push: Push,
+    pub(in crate::cli) making: Making,
     #[command(flatten)]
     pub(in crate::cli) tuning: Tuning,
 }

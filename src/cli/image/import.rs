@@ -24,7 +24,7 @@ use std::{
 pub(in crate::cli) async fn imports(
     args: &args::Import,
     connection: &Connection,
-    context: &Arc<Context>,
+    context: &Context,
     ui: &Arc<Ui>,
 ) -> Result<Option<Arc<dyn Shortcut>>> {
     if args.cache_from.is_empty() {

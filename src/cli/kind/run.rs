@@ -2,7 +2,7 @@
 
 use super::{failures::Failures, parameters, tasks::distinct};
 use crate::{
-    cli::{args, settings, settings::Tunables, ui::Ui},
+    cli::{args, image, settings, settings::Tunables, ui::Ui},
     error::{Error, Result},
     kind::{FetchTask, Graph, Stored, Workshop},
     size::ByteSize,
@@ -20,7 +20,10 @@ pub(super) async fn run(graph: &Graph, args: args::KindRun, ui: &Arc<Ui>) -> Res
     let tasks = distinct(graph, &args.names)?;
     let tunables = Tunables::new(&args.tuning)?;
     let turns = Arc::new(Semaphore::new(tunables.transfers));
-    let workshop = workshop(args.place, &args.nearby, &args.push, tunables, start).await?;
+    if !args.making.import.trust_cache.is_empty() {
+        ui.warning("--trust-cache has no effect: of images only files are taken, whose SHA-256 proves them");
+    }
+    let workshop = workshop(args.making, tunables, start, ui).await?;
     let workshop = Arc::new(workshop);
     let mut running = JoinSet::new();
     let count = tasks.len();
@@ -73,26 +76,29 @@ fn tell(task: &FetchTask, stored: &Stored, ui: &Ui) {
 
 /// Sets up what all tasks share.
 pub(in crate::cli) async fn workshop(
-    place: args::StorePlace,
-    nearby: &args::Nearby,
-    push: &args::Push,
+    making: args::Making,
     tunables: Tunables,
     start: Instant,
+    ui: &Arc<Ui>,
 ) -> Result<Workshop> {
-    let (parameters, _) = parameters(push)?;
-    let mirrors = nearby.mirrors.iter().map(|mirror| parse_url(mirror));
+    let (parameters, _) = parameters(&making.push)?;
+    let mirrors = making.nearby.mirrors.iter();
+    let mirrors = mirrors.map(|mirror| parse_url(mirror));
     let mirrors = mirrors.collect::<Result<_>>()?;
     let client = tunables.client()?;
-    let location = settings::store(place.store)?;
+    let location = settings::store(making.place.store)?;
     let store = Store::open(&location, IfMissing::Create, &client, &tunables.retry).await?;
+    let connection = image::connection(&making.import.way, &client, &tunables);
     let context = tunables.context(client, store.staging()?, start);
+    let images = image::imports(&making.import, &connection, &context, ui).await?;
     Ok(Workshop {
         store,
         context,
         parameters,
-        distdirs: nearby.distdirs.clone(),
+        distdirs: making.nearby.distdirs,
         mirrors,
         secrets: secrets()?,
+        images,
     })
 }
 

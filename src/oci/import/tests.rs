@@ -1,10 +1,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk directly")]
 
-use super::{Image, Imports, Wanted};
+use super::{Believed, Image, Imports, Sought};
 use crate::{
     archive::{Limits, Placing},
     digest::Sha256Digest,
-    fetch::{Context, Request, Shortcut, Wanted as Fetch, placing_slots},
+    fetch::{Context, Request, Shortcut, Wanted, placing_slots},
     fs::Staging,
     http::{Client, RetryPolicy, Settings},
     observe::{Event, Observer},
@@ -137,12 +137,12 @@ async fn taken(
         file_name: "a.txt".into(),
     };
     let places: Vec<RelPath> = places.iter().map(|place| path(place)).collect();
-    let fetch = Fetch {
+    let wanted = Wanted {
         request: &request,
         places: &places,
         observer: &heard,
     };
-    let staged = imports.take(fetch, &context).await;
+    let staged = imports.take(wanted, &context).await;
     let staging = context.staging.fresh().unwrap();
     let left = fs::read_dir(staging.parent().unwrap()).unwrap().count();
     let staged = staged.map(|staged| staged.len());
@@ -164,10 +164,19 @@ async fn what_is_found_for_all_places_is_told_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_found_for_all_places_leaves_nothing() {
+async fn a_file_of_one_place_is_for_all_places_and_leaves_nothing_else() {
     let temp = tempfile::tempdir().unwrap();
     let imports = imports(image(temp.path(), 1)).await;
-    let taken = taken(&imports, temp.path(), &["", "elsewhere"]).await;
+    let (staged, heard, left) = taken(&imports, temp.path(), &["", "elsewhere"]).await;
+    assert_eq!((staged, left), (Some(2), 2));
+    assert_eq!(heard.len(), 2, "{heard:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_found_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let imports = imports(image(temp.path(), 1)).await;
+    let taken = taken(&imports, temp.path(), &["elsewhere", "nowhere"]).await;
     assert_eq!(taken, (None, Vec::new(), 0));
 }
 
@@ -177,12 +186,13 @@ async fn few_results_are_tried_and_none_of_them_twice() {
         let temp = tempfile::tempdir().unwrap();
         let imports = imports(image(temp.path(), said)).await;
         let image: &Image = &imports.images[0];
-        let wanted = Wanted {
+        let sought = Sought {
             name: "a.txt".into(),
             sha256: sha256(),
             directory: path("fetches"),
             extract: false,
+            believed: Believed::File,
         };
-        assert_eq!(image.results(&wanted).count(), tried);
+        assert_eq!(image.results(&sought).count(), tried);
     }
 }

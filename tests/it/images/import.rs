@@ -56,7 +56,7 @@ fn fetch<'a>(sandbox: &'a Sandbox, server: &Server, words: &[&str]) -> Invocatio
         .env("FETCH_CONTENT_ATTEMPTS", "1")
 }
 
-fn tree(sandbox: &Sandbox, directory: &str) -> Tree {
+pub(super) fn tree(sandbox: &Sandbox, directory: &str) -> Tree {
     let plain = ["plain.txt".to_owned()];
     Tree::of(sandbox.path(directory))
         .without_directory_mtimes()
@@ -198,7 +198,10 @@ fn what_is_in_no_image_is_fetched_and_all_are_published_in_order() {
 type Change = dyn Fn(&mut Value, &mut Value, &mut Value);
 
 /// Changes the image, whose digests are made right again, and returns its new digest.
-fn tampered(sandbox: &Sandbox, change: impl Fn(&mut Value, &mut Value, &mut Value)) -> String {
+pub(super) fn tampered(
+    sandbox: &Sandbox,
+    change: impl Fn(&mut Value, &mut Value, &mut Value),
+) -> String {
     let layout = sandbox.path("image");
     let mut image = Image::read(&layout, "latest");
     change(&mut image.manifest, &mut image.config, &mut image.records);
@@ -234,13 +237,13 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Puts a blob into the image.
-fn blob_of(sandbox: &Sandbox, media_type: &str, content: &[u8]) -> Value {
+pub(super) fn blob_of(sandbox: &Sandbox, media_type: &str, content: &[u8]) -> Value {
     let hex = sha256_hex(content);
     sandbox.write(&format!("image/blobs/sha256/{hex}"), content);
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": content.len()})
 }
 
-const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+pub(super) const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// Runs a fetch of what the image should have, and expects a warning, a miss, and nothing outside of the destination.
 fn expect_miss(sandbox: &Sandbox, digest: &str, warning: &str) {

@@ -1,5 +1,6 @@
 //! `image`: fetches as layers of images, and what builds and other tools make of them.
 
+mod desk;
 mod export;
 mod import;
 mod inspect;
