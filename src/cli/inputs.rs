@@ -3,12 +3,14 @@
 use crate::{
     cli::{args, kind::run::workshop, settings, settings::Tunables, ui::Ui},
     error::{self, Error, Result},
+    fs::Staging,
     http::{Client, RetryPolicy},
     inputs::{Desk, Lock, Locked, Remote, Wanted},
-    kind::{Graph, Input, artifact_name},
+    kind::{FetchTask, Graph, Input, artifact_name},
     rel_path::RelPath,
     stream::bridge::run_blocking,
     task::{Deployment, Origin, TaskId, Tasks, parse_entries},
+    verify::Expected,
 };
 use serde_json::Value;
 use std::{
@@ -28,6 +30,8 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
         None => None,
     };
     let workshop = workshop(args.making, tunables, start, ui).await?;
+    let dest = args.dest;
+    let staging = run_blocking(move || Staging::inside(&dest)).await?;
     let remote = remote(&workshop.context.client, &retry)?;
     let mut wanted = match (&args.task, &args.task_id) {
         (Some(task), _) => {
@@ -39,21 +43,23 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
         (None, None) => Vec::new(),
     };
     if let Some(lock) = &locked {
-        use_tasks_of(&lock.inputs, &mut wanted);
+        use_lock(&lock.inputs, &mut wanted);
     }
     let desk = Desk {
         workshop,
         remote,
         concurrency,
+        staging: Arc::new(staging),
+        for_lock: args.lock.is_some(),
     };
     let watch = |wanted: &Wanted| ui.watch(&wanted.label);
     let found = desk.gather(&wanted, watch).await?;
     if let (Some(lock), Some(path)) = (&locked, &args.locked) {
         lock.check(&found, path)?;
     }
-    desk.lay_out(&found, &args.dest, !args.copy).await?;
+    desk.lay_out(&found, !args.copy).await?;
     if let Some(path) = args.lock {
-        let lock = Lock::of(&found);
+        let lock = Lock::of(&found)?;
         run_blocking(move || lock.write(&path)).await?;
     }
     ui.summary(start.elapsed());
@@ -132,6 +138,8 @@ fn wanted(graph: &Graph, input: &Input, given: &HashMap<&str, &TaskId>) -> Resul
         dest,
         extract: input.extract,
         verify_hash: input.verify_hash,
+        expected: Expected::default(),
+        locked: None,
         task,
         cached,
         made_by: fetch.cloned(),
@@ -161,6 +169,12 @@ async fn of_task(id: &str, remote: Option<&Remote>) -> Result<Vec<Wanted>> {
         dest: entry.dest,
         extract: entry.extract,
         verify_hash: entry.verify_hash,
+        expected: Expected {
+            sha256: entry.sha256,
+            size: entry.size,
+            ..Expected::default()
+        },
+        locked: None,
         task: Some(entry.task),
         cached: None,
         made_by: None,
@@ -169,15 +183,28 @@ async fn of_task(id: &str, remote: Option<&Remote>) -> Result<Vec<Wanted>> {
     Ok(wanted.collect())
 }
 
-/// Looks for what a lock has in the tasks that it names, as far as they can be had.
-fn use_tasks_of(locked: &[Locked], wanted: &mut [Wanted]) {
+/// Looks for what a lock has in the tasks that it names, as far as they can be had, and for its digests in images.
+fn use_lock(locked: &[Locked], wanted: &mut [Wanted]) {
     for wanted in wanted {
-        let named = locked
-            .iter()
-            .find(|locked| locked.label == wanted.label && locked.artifact == wanted.artifact);
-        // What is made here has the same id on every machine.
-        if let Some(named) = named.filter(|_| wanted.made_by.is_none()) {
+        let is_it = |locked: &&Locked| {
+            let Locked {
+                label,
+                artifact,
+                extract,
+                ..
+            } = locked;
+            (label, artifact, *extract) == (&wanted.label, &wanted.artifact, wanted.extract)
+        };
+        let Some(named) = locked.iter().find(is_it) else {
+            continue;
+        };
+        // What is made here has the same id on every machine, and another one if it is defined otherwise now.
+        let id_here = wanted.made_by.as_ref().map(FetchTask::id_here);
+        if id_here.is_none() {
             wanted.task = Some(named.task.clone());
+        }
+        if id_here.is_none_or(|id| id == named.task) {
+            wanted.locked = Some(named.clone());
         }
     }
 }

@@ -4,7 +4,8 @@ use crate::{
     digest::Sha256Digest,
     error::{self, Error, Result},
     fs,
-    inputs::Found,
+    inputs::{Content, Found, Wanted},
+    kind::Stored,
     task::{ArtifactName, TaskId},
 };
 use serde::{Deserialize, Serialize};
@@ -44,21 +45,23 @@ pub struct Locked {
 
 impl Lock {
     /// Notes what was found.
-    #[must_use]
-    pub fn of(found: &[Found<'_>]) -> Self {
-        let inputs = found.iter().map(|found| Locked {
-            label: found.wanted.label.clone(),
-            artifact: found.stored.artifact.name.clone(),
-            task: found.stored.task.clone(),
-            sha256: found.stored.artifact.sha256,
-            size: found.stored.artifact.size,
-            dest: found.wanted.dest.to_string(),
-            extract: found.wanted.extract,
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for what is not in the store, so that nothing vouches for it.
+    pub fn of(found: &[Found<'_>]) -> Result<Self> {
+        let inputs = found.iter().map(|found| {
+            let Content::Stored(stored) = &found.content else {
+                let label = &found.wanted.label;
+                return Err(Error::usage(format!(
+                    "{label} is out of an image: it cannot be locked"
+                )));
+            };
+            Ok(Locked::of(found.wanted, stored))
         });
-        Self {
+        Ok(Self {
             version: VERSION,
-            inputs: inputs.collect(),
-        }
+            inputs: inputs.collect::<Result<_>>()?,
+        })
     }
 
     /// Reads a lock file.
@@ -99,34 +102,71 @@ impl Lock {
     /// # Errors
     /// [`Error::Usage`] with the first difference.
     pub fn check(&self, found: &[Found<'_>], from: &Path) -> Result<()> {
-        let now = Self::of(found);
-        if now == *self {
-            return Ok(());
-        }
-        let pairs = self.inputs.iter().zip(&now.inputs);
-        let difference = pairs.into_iter().find(|(then, now)| then != now).map_or_else(
-            || format!("there are {} inputs, not {}", now.inputs.len(), self.inputs.len()),
-            |(then, now)| {
-                format!(
-                    "{} is {} of task {} with sha256 {}, size {}; the lock has {} of task {} with sha256 {}, size {}",
-                    now.label,
-                    now.artifact,
-                    now.task,
-                    now.sha256,
-                    now.size,
-                    then.artifact,
-                    then.task,
-                    then.sha256,
-                    then.size
-                )
-            },
-        );
+        let mut pairs = self.inputs.iter().zip(found);
+        let difference = match pairs.find_map(|(locked, found)| locked.differs(found)) {
+            Some(difference) => difference,
+            None if self.inputs.len() == found.len() => return Ok(()),
+            None => format!(
+                "there are {} inputs, not {}",
+                found.len(),
+                self.inputs.len()
+            ),
+        };
         Err(Error::Usage {
             what: format!(
                 "the inputs are not those of {}: {difference}",
                 from.display()
             ),
             hint: Some("if that is meant to be, write the lock anew with --lock".into()),
+        })
+    }
+}
+
+impl Locked {
+    fn of(wanted: &Wanted, stored: &Stored) -> Self {
+        Self {
+            label: wanted.label.clone(),
+            artifact: stored.artifact.name.clone(),
+            task: stored.task.clone(),
+            sha256: stored.artifact.sha256,
+            size: stored.artifact.size,
+            dest: wanted.dest.to_string(),
+            extract: wanted.extract,
+        }
+    }
+
+    /// Returns how something that was found differs from this.
+    fn differs(&self, found: &Found<'_>) -> Option<String> {
+        let wanted = found.wanted;
+        let now = match &found.content {
+            Content::Stored(stored) => Self::of(wanted, stored),
+            // It was found by its digest: by whom it was made, nobody needed to know.
+            Content::Unpacked { sha256, .. } => Self {
+                label: wanted.label.clone(),
+                artifact: wanted.artifact.clone(),
+                sha256: *sha256,
+                dest: wanted.dest.to_string(),
+                extract: wanted.extract,
+                ..self.clone()
+            },
+        };
+        (now != *self).then(|| {
+            let told = |locked: &Self| {
+                let Self {
+                    artifact,
+                    task,
+                    sha256,
+                    size,
+                    ..
+                } = locked;
+                format!("{artifact} of task {task} with sha256 {sha256}, size {size}")
+            };
+            format!(
+                "{} is {}; the lock has {}",
+                now.label,
+                told(&now),
+                told(self)
+            )
         })
     }
 }

@@ -1,13 +1,15 @@
 //! The inputs of a task, at a desk: the directory that a task's `fetches:` would fill, from wherever they are.
 //!
 //! ```text
-//! Wanted ──▶ store ──▶ index of a deployment ──▶ perform the fetch task  (the first that has it)
-//!                           └────────▶ store ◀────────┘
-//!                                        │
-//!                                      trees: what archives unpack to, once ──▶ links into the destination
+//! Wanted ──▶ store ──▶ images ──▶ index of a deployment ──▶ perform the fetch task  (the first that has it)
+//!                      │  └ files ──┬──────┘─────────────────────────┘
+//!                      │          store
+//!                      │            └─▶ trees: what archives unpack to, once ──▶ links into the destination
+//!                      └ trees ──────────────────────────────────────────────▶ the destination
 //! ```
 //!
-//! Everything goes through the store, so that a second time nothing is asked of anybody.
+//! Files go through the store, so that a second time nothing is asked of anybody. What an image has unpacked does not: the
+//! store keeps only what was made from what was verified here.
 
 mod lock;
 mod trees;
@@ -17,16 +19,19 @@ pub use lock::{Lock, Locked};
 use crate::{
     archive::Placing,
     batch::{Placed, publish},
+    digest::Sha256Digest,
     error::{self, Error, Result},
-    fetch::{Context, Request, Staged, fetch},
+    fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
     fs::Staging,
     http::Source,
     kind::{Cached, FetchTask, Stored, Workshop},
     observe::{Event, Observer},
     rel_path::RelPath,
+    safe_url::SafeUrl,
     store::{Handover, IndexEntry, Metadata, State, TaskRecord, now},
     stream::bridge::run_blocking,
     task::{ArtifactName, Deployment, Entry, TaskId, Tasks},
+    verify::{Expectation, Expected},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::{path::Path, sync::Arc};
@@ -44,6 +49,10 @@ pub struct Wanted {
     pub extract: bool,
     /// Whether the task's chain of trust must vouch for it, if a deployment has it.
     pub verify_hash: bool,
+    /// What it must be.
+    pub expected: Expected,
+    /// What a lock has for it, as far as that is still the same.
+    pub locked: Option<Locked>,
     /// The task that has it, if that is known.
     pub task: Option<TaskId>,
     /// How it is found in an index.
@@ -70,20 +79,37 @@ pub struct Desk {
     pub remote: Option<Remote>,
     /// Artifacts at once.
     pub concurrency: usize,
+    /// Where everything is made ready: inside of the destination.
+    pub staging: Arc<Staging>,
+    /// Whether what was found becomes a lock. Nothing unpacked comes from images then, whose makers nobody may have verified.
+    pub for_lock: bool,
 }
 
-/// Something wanted, where it is, and who watches it.
+/// Something wanted, what was found, and who watches it.
 pub struct Found<'a> {
     /// What is wanted.
     pub wanted: &'a Wanted,
-    /// Where the store has it.
-    pub stored: Stored,
+    /// What was found.
+    pub content: Content,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
 }
 
+/// What was found.
+pub enum Content {
+    /// The store has it now.
+    Stored(Stored),
+    /// An image has what it unpacks to.
+    Unpacked {
+        /// That, staged.
+        staged: Staged,
+        /// The digest of the artifact.
+        sha256: Sha256Digest,
+    },
+}
+
 impl Desk {
-    /// Gets everything into the store that is not there yet.
+    /// Gets everything into the store that is not there yet, or what it unpacks to out of an image.
     ///
     /// # Errors
     /// [`Error::Fetch`] for the first that cannot be had.
@@ -95,11 +121,11 @@ impl Desk {
         let found = stream::iter(wanted).map(|wanted| {
             let observer = watch(wanted);
             async move {
-                let stored = self.get(wanted, &observer).await;
-                let stored = stored.map_err(|err| named(wanted, err))?;
+                let content = self.get(wanted, &observer).await;
+                let content = content.map_err(|err| named(wanted, err))?;
                 Ok(Found {
                     wanted,
-                    stored,
+                    content,
                     observer,
                 })
             }
@@ -107,36 +133,123 @@ impl Desk {
         found.buffered(self.concurrency).try_collect().await
     }
 
-    async fn get(&self, wanted: &Wanted, observer: &Arc<dyn Observer>) -> Result<Stored> {
-        if let Some(task) = &wanted.task {
-            let stored = self.workshop.store.artifact(task, &wanted.artifact).await?;
-            return match (stored, &self.remote) {
-                (Some(artifact), _) => Ok(Stored {
-                    task: task.clone(),
-                    artifact,
-                    found: true,
-                }),
-                (None, Some(remote)) => self.download(remote, wanted, task, observer).await,
-                (None, None) => Err(no_source(wanted)),
-            };
+    async fn get(&self, wanted: &Wanted, observer: &Arc<dyn Observer>) -> Result<Content> {
+        if let Some(stored) = self.in_store(wanted).await? {
+            return Ok(Content::Stored(stored));
         }
-        if let Some(cached) = &wanted.cached {
-            if let Some(stored) = self.workshop.find(cached, &wanted.artifact).await? {
-                return Ok(stored);
+        if let Some(content) = self.in_images(wanted, observer).await? {
+            return Ok(content);
+        }
+        self.elsewhere(wanted, observer).await.map(Content::Stored)
+    }
+
+    async fn in_store(&self, wanted: &Wanted) -> Result<Option<Stored>> {
+        let Wanted {
+            task,
+            cached,
+            artifact: name,
+            ..
+        } = wanted;
+        let store = &self.workshop.store;
+        let Some(task) = task else {
+            return match cached {
+                Some(cached) => self.workshop.find(cached, name).await,
+                None => Ok(None),
+            };
+        };
+        let Some(artifact) = store.artifact(task, name).await? else {
+            return Ok(None);
+        };
+        let place = format!("{name} of task {task} in {}", store.shown());
+        let place = SafeUrl::of_file(Path::new(&place));
+        wanted.expected.and(&artifact.expected(), &place)?;
+        Ok(Some(Stored {
+            task: task.clone(),
+            artifact,
+            found: true,
+        }))
+    }
+
+    /// Takes a file out of an image into the store, or what it unpacks to into the staging area.
+    async fn in_images(
+        &self,
+        wanted: &Wanted,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Option<Content>> {
+        let workshop = &self.workshop;
+        let Some(images) = &workshop.images else {
+            return Ok(None);
+        };
+        let made_by = wanted.made_by.as_ref().filter(|_| wanted.task.is_none());
+        if let Some(task) = made_by
+            && let Some(stored) = workshop.take(task, &wanted.dest, &**observer).await?
+        {
+            return Ok(Some(Content::Stored(stored)));
+        }
+        let Some(sha256) = self.digest(wanted) else {
+            return Ok(None);
+        };
+        let take = |placing, staging: &Arc<Staging>| {
+            let context = Context {
+                staging: Arc::clone(staging),
+                ..workshop.context.clone()
+            };
+            let expected = Expected {
+                sha256: Some(sha256),
+                ..wanted.expected
+            };
+            async move {
+                let fetch = Fetch {
+                    request: &request(wanted, expected.known(), placing),
+                    places: std::slice::from_ref(&wanted.dest),
+                    observer: &**observer,
+                };
+                images.take(fetch, &context).await.map(first).transpose()
             }
-            if let Some(remote) = &self.remote {
-                match self.look_up(remote, cached, wanted, observer).await {
-                    Ok(Some(stored)) => return Ok(stored),
-                    Ok(None) => {}
-                    Err(err) if err.is_gone() && wanted.made_by.is_some() => {
-                        observer.on_event(&Event::Warning(error::chain(&err)));
-                    }
-                    Err(err) => return Err(err),
+        };
+        if let Some(task) = &wanted.task
+            && let Some(file) = take(Placing::Keep, &workshop.context.staging).await?
+        {
+            return self
+                .keep(wanted, task, &file)
+                .await
+                .map(Content::Stored)
+                .map(Some);
+        }
+        if self.for_lock || !wanted.extract {
+            return Ok(None);
+        }
+        let staged = take(Placing::Extract, &self.staging).await?;
+        Ok(staged.map(|staged| Content::Unpacked { staged, sha256 }))
+    }
+
+    /// Returns the digest of what is wanted, if that is known without asking anybody.
+    fn digest(&self, wanted: &Wanted) -> Option<Sha256Digest> {
+        let locked = wanted.locked.as_ref().map(|locked| locked.sha256);
+        let pinned = || self.workshop.pinned(wanted.made_by.as_ref()?);
+        wanted.expected.sha256.or(locked).or_else(pinned)
+    }
+
+    async fn elsewhere(&self, wanted: &Wanted, observer: &Arc<dyn Observer>) -> Result<Stored> {
+        match (&wanted.task, &self.remote) {
+            (Some(task), Some(remote)) => {
+                return self.download(remote, wanted, task, observer).await;
+            }
+            (Some(_), None) => return Err(no_source(wanted)),
+            (None, _) => {}
+        }
+        if let (Some(cached), Some(remote)) = (&wanted.cached, &self.remote) {
+            match self.look_up(remote, cached, wanted, observer).await {
+                Ok(Some(stored)) => return Ok(stored),
+                Ok(None) => {}
+                Err(err) if err.is_gone() && wanted.made_by.is_some() => {
+                    observer.on_event(&Event::Warning(error::chain(&err)));
                 }
+                Err(err) => return Err(err),
             }
         }
         match &wanted.made_by {
-            Some(task) => self.workshop.perform(task, &**observer).await,
+            Some(task) => self.workshop.make(task, &**observer).await,
             None => Err(no_source(wanted)),
         }
     }
@@ -191,25 +304,28 @@ impl Desk {
             extract: false,
             dest: RelPath::default(),
             verify_hash: wanted.verify_hash,
-            sha256: None,
-            size: None,
+            sha256: wanted.expected.sha256,
+            size: wanted.expected.size,
         };
-        let name = wanted.artifact.file_name();
+        let expected = remote.tasks.expectation(&entry, Arc::clone(observer));
+        let source = remote.tasks.source(task, &wanted.artifact).await?;
         let request = Request {
             name: format!("{} of task {task}", wanted.artifact),
-            sources: vec![remote.tasks.source(task, &wanted.artifact).await?],
-            expected: remote.tasks.expectation(&entry, Arc::clone(observer)),
-            signed: None,
-            placings: vec![Placing::Keep],
-            file_name: name.into(),
+            sources: vec![source],
+            ..request(wanted, expected, Placing::Keep)
         };
         let staged = first(fetch(&request, &self.workshop.context, &**observer).await?)?;
+        self.keep(wanted, task, &staged).await
+    }
+
+    /// Makes a file the artifact of a task in the store.
+    async fn keep(&self, wanted: &Wanted, task: &TaskId, staged: &Staged) -> Result<Stored> {
         let store = &self.workshop.store;
         let metadata = Metadata {
             content_type: "application/octet-stream".into(),
             expires: None,
         };
-        let file = Handover::Move(staged.directory.join(name));
+        let file = Handover::Move(staged.directory.join(wanted.artifact.file_name()));
         let artifact = store
             .publish(task, &wanted.artifact, file, metadata)
             .await?;
@@ -229,18 +345,17 @@ impl Desk {
         })
     }
 
-    /// Puts everything into a directory, in the order of the list. Files are linked to those of the store's trees where
+    /// Puts everything into the destination, in the order of the list. Files are linked to those of the store's trees where
     /// that can be and is allowed.
     ///
     /// # Errors
     /// Those of reading the store and writing the directory. Nothing is published before everything is there.
-    pub async fn lay_out(&self, found: &[Found<'_>], dest: &Path, may_link: bool) -> Result<()> {
-        let staging = Arc::new(Staging::inside(dest)?);
+    pub async fn lay_out(&self, found: &[Found<'_>], may_link: bool) -> Result<()> {
         let trees = self.workshop.store.trees().map(Trees::new);
         let placed = stream::iter(found.iter().enumerate()).map(|(position, found)| {
-            let (staging, trees) = (&staging, trees.as_ref());
+            let trees = trees.as_ref();
             async move {
-                let staged = self.stage(found, staging, trees, may_link).await;
+                let staged = self.stage(found, trees, may_link).await;
                 let staged = staged.map_err(|err| named(found.wanted, err))?;
                 Ok::<_, Error>(Placed {
                     position,
@@ -252,6 +367,7 @@ impl Desk {
             }
         });
         let placed: Vec<_> = placed.buffered(self.concurrency).try_collect().await?;
+        let staging = Arc::clone(&self.staging);
         run_blocking(move || publish(&placed, &staging)).await
     }
 
@@ -259,39 +375,42 @@ impl Desk {
     async fn stage(
         &self,
         found: &Found<'_>,
-        staging: &Arc<Staging>,
         trees: Option<&Trees>,
         may_link: bool,
     ) -> Result<Staged> {
         let Wanted {
             artifact, extract, ..
         } = found.wanted;
+        let stored = match &found.content {
+            Content::Stored(stored) => stored,
+            Content::Unpacked { staged, .. } => return Ok(staged.clone()),
+        };
         let placing = if *extract {
             Placing::Extract
         } else {
             Placing::Keep
         };
-        let make = |staging| self.unpack(found, staging, placing);
+        let make = |staging| self.unpack(stored, staging, placing);
         let of = Of {
-            sha256: &found.stored.artifact.sha256,
+            sha256: &stored.artifact.sha256,
             file_name: artifact.file_name(),
             extract: *extract,
             may_link,
         };
         match trees {
-            Some(trees) => trees.place(of, staging, make).await,
-            None => make(Arc::clone(staging)).await,
+            Some(trees) => trees.place(of, &self.staging, make).await,
+            None => make(Arc::clone(&self.staging)).await,
         }
     }
 
     /// Reads an artifact of the store, and compares it with its record.
     async fn unpack(
         &self,
-        found: &Found<'_>,
+        stored: &Stored,
         staging: Arc<Staging>,
         placing: Placing,
     ) -> Result<Staged> {
-        let Stored { task, artifact, .. } = &found.stored;
+        let Stored { task, artifact, .. } = stored;
         let source: Source = self.workshop.store.source(task, &artifact.name).await?;
         let request = Request {
             name: format!("{} of task {task}", artifact.name),
@@ -307,6 +426,18 @@ impl Desk {
         };
         // Its bytes were counted when they came into the store, if that was now.
         first(fetch(&request, &context, &()).await?)
+    }
+}
+
+/// Returns what is to be fetched for something, with no source yet.
+fn request(wanted: &Wanted, expected: Expectation, placing: Placing) -> Request {
+    Request {
+        name: wanted.artifact.to_string(),
+        sources: Vec::new(),
+        expected,
+        signed: None,
+        placings: vec![placing],
+        file_name: wanted.artifact.file_name().into(),
     }
 }
 

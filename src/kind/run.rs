@@ -5,6 +5,8 @@
 //! task follows from its digest: whoever is killed in between, or faster than another process, leaves what that one would.
 
 use crate::{
+    archive::Placing,
+    digest::Sha256Digest,
     error::{Error, Result},
     fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
     fs,
@@ -96,6 +98,19 @@ impl Workshop {
             Some(staged) => self.keep(task, only(staged)?, observer).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Returns the digest of a task's artifact, if that is known beforehand to be the file of its upstream.
+    #[must_use]
+    pub fn pinned(&self, task: &FetchTask) -> Option<Sha256Digest> {
+        let Upstream::StaticUrl(file) = &task.upstream else {
+            return None;
+        };
+        let request = self.request(file, file_name(task).ok()?).ok()?;
+        let is_kept = matches!(request.placings[..], [Placing::Keep]);
+        // Who signed it would not be looked at.
+        let (sha256, _) = file.pinned().ok()?;
+        (is_kept && request.signed.is_none()).then_some(sha256)
     }
 
     /// Performs a task with what its upstream has, or folders and mirrors in its place.

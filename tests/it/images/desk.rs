@@ -191,3 +191,120 @@ fn fetch_tasks_do_without_a_bad_image_and_write_nothing_outside() {
         .count();
     assert_eq!(asked, hostile().len());
 }
+
+const INPUTS: [&str; 6] = [
+    "inputs",
+    "all",
+    "--kinds",
+    "taskcluster/kinds",
+    "--attempts",
+    "1",
+];
+
+/// Makes the inputs with an image; nobody else has them.
+fn inputs<'a>(sandbox: &'a Sandbox, store: &str, words: &[&str]) -> Invocation<'a> {
+    let dest = format!("in-{store}");
+    let inputs = run(sandbox, &INPUTS).args(["--store", store, "--dest", &dest]);
+    inputs.args(["--cache-from", "image"]).args(words)
+}
+
+/// A sandbox with inputs that were made once, with a lock, into `expected`, and whose upstreams are gone.
+fn dead(extract: bool) -> (Sandbox, Server, String) {
+    let upstreams = upstreams();
+    let (sandbox, server) = graph(&upstreams);
+    serve_well(&server, &upstreams);
+    let words = ["--store", "known", "--dest", "expected", "--lock", "lock"];
+    success(run(&sandbox, &INPUTS).args(words));
+    let digest = image_of(&sandbox, &upstreams, extract);
+    (sandbox, Server::start(), digest)
+}
+
+fn made(sandbox: &Sandbox, directory: &str) -> Tree {
+    let loose = ["second/two.bin".to_owned()];
+    Tree::of(sandbox.path(directory))
+        .without_directory_mtimes()
+        .without_mtimes_of(&loose)
+}
+
+/// Says that upstreams are at a server that has none of them.
+fn move_graph(sandbox: &Sandbox, server: &Server) {
+    write_graph(sandbox, &server.root(), &upstreams());
+}
+
+#[test]
+fn inputs_come_out_of_an_image() {
+    let (sandbox, server, _) = dead(false);
+    move_graph(&sandbox, &server);
+    // The image has the archive as a file, which proves itself, and is unpacked here.
+    success(inputs(&sandbox, "files", &[])).expect_stderr(&["start `image`", "fetched 2 of 2"]);
+    made(&sandbox, "expected").assert_same(&made(&sandbox, "in-files"), "files of an image");
+    // They are in the store: nobody is asked again.
+    let again = run(&sandbox, &INPUTS).args(["--store", "files", "--dest", "again"]);
+    success(again).expect_stderr(&["fetched 0 of 2"]);
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn trees_come_out_of_a_trusted_image_and_not_into_the_store() {
+    let (sandbox, server, digest) = dead(true);
+    move_graph(&sandbox, &server);
+    let trusted = ["--trust-cache", &digest];
+    success(inputs(&sandbox, "trees", &trusted)).expect_stderr(&["fetched 2 of 2"]);
+    made(&sandbox, "expected").assert_same(&made(&sandbox, "in-trees"), "trees of an image");
+    assert_eq!(server.requests().len(), 0);
+    let stored = listed(&sandbox, "trees");
+    assert!(
+        stored.len() == 1 && stored[0].contains("two.bin"),
+        "{stored:?}"
+    );
+    // Who does not trust the image gets nothing of it that the other got.
+    let outcome = inputs(&sandbox, "trees", &[]).run().expect_code(3);
+    outcome.expect_stderr(&["cannot fetch public/one.tar.gz of fetch-one"]);
+    // What becomes a lock is made from what was verified.
+    let outcome = inputs(&sandbox, "trees", &trusted)
+        .args(["--lock", "new"])
+        .run();
+    outcome
+        .expect_code(3)
+        .expect_stderr(&["cannot fetch public/one.tar.gz of fetch-one"]);
+    assert!(!sandbox.path("new").exists());
+}
+
+#[test]
+fn a_lock_is_held_by_what_comes_out_of_an_image() {
+    let (sandbox, server, digest) = dead(true);
+    move_graph(&sandbox, &server);
+    let words = ["--trust-cache", &digest, "--locked", "lock"];
+    success(inputs(&sandbox, "trees", &words)).expect_stderr(&["fetched 2 of 2"]);
+    let lock = String::from_utf8(sandbox.read("lock")).expect("text");
+    let sha256 = sha256_hex(&upstreams()[0].2);
+    sandbox.write("other", lock.replace(&sha256, &sha256_hex(b"other")));
+    let words = ["--trust-cache", &digest, "--locked", "other"];
+    inputs(&sandbox, "others", &words)
+        .run()
+        .expect_one_of(&[2, 3]);
+    assert!(!sandbox.path("in-others/one").exists());
+}
+
+#[test]
+fn inputs_do_without_a_bad_image_and_write_nothing_outside() {
+    let upstreams = upstreams();
+    let (sandbox, server) = graph(&upstreams);
+    serve_well(&server, &upstreams);
+    image_of(&sandbox, &upstreams, true);
+    sandbox.write("outside/kept", "kept");
+    let hostile = hostile()
+        .into_iter()
+        .filter(|(_, warning)| !warning.contains("is no file"));
+    for (number, (members, warning)) in hostile.enumerate() {
+        let digest = replace_layer(&sandbox, &members);
+        let store = format!("store{number}");
+        let outcome = success(inputs(&sandbox, &store, &["--trust-cache", &digest]));
+        // Believing an image is believing what it has unpacked, but not where.
+        if warning != "has the digest sha256:" {
+            outcome.expect_stderr(&["warning: ", warning]);
+            assert_eq!(sandbox.read(&format!("in-{store}/one/run")), b"#!/bin/sh\n");
+        }
+        assert_eq!(Tree::of(sandbox.path("outside")).paths(), ["kept"]);
+    }
+}
