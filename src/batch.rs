@@ -2,6 +2,7 @@
 //! everything has arrived.
 
 use crate::{
+    digest::Sha256Digest,
     error::{Error, Result},
     fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
     fs::{self, Dir, Staging},
@@ -27,6 +28,8 @@ pub struct Item {
     pub places: Vec<(usize, RelPath)>,
     /// Its size in bytes, if that is known beforehand.
     pub size: Option<u64>,
+    /// The hash of what it unpacks to, if that is known beforehand.
+    pub tree: Option<Sha256Digest>,
     /// Who watches it.
     pub observer: Arc<dyn Observer>,
     /// Where else it may be.
@@ -57,6 +60,7 @@ impl Item {
         let wanted = Wanted {
             request: &self.request,
             places: &places,
+            tree: self.tree,
             observer: &*self.observer,
         };
         self.shortcut.as_ref()?.take(wanted, context).await

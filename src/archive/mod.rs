@@ -176,6 +176,10 @@ pub(crate) fn apply_layer(
     Ok(Sha256Digest::from_bytes(hasher.finalize().into()))
 }
 
+/// Permission bits that layers give and get: what is left by a umask of 022, which is what extraction leaves anybody but
+/// root. Where a layer comes from, nobody but its owner may write to what is in it.
+pub(crate) const LAYER_MODES: u32 = 0o755;
+
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LayerPacking {

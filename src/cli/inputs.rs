@@ -57,9 +57,16 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
     if let (Some(lock), Some(path)) = (&locked, &args.locked) {
         lock.check(&found, path)?;
     }
-    desk.lay_out(&found, !args.copy).await?;
+    let trees = desk.lay_out(&found, !args.copy).await?;
     if let Some(path) = args.lock {
-        let lock = Lock::of(&found)?;
+        let mut extracted = trees
+            .iter()
+            .zip(&wanted)
+            .filter(|(_, wanted)| wanted.extract);
+        if extracted.any(|(tree, _)| tree.is_none()) {
+            ui.warning("the lock has no hashes of trees: others have permissions that the umask takes here");
+        }
+        let lock = Lock::of(&found, &trees)?;
         run_blocking(move || lock.write(&path)).await?;
     }
     ui.summary(start.elapsed());

@@ -207,6 +207,7 @@ fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item {
         })),
         places: Vec::new(),
         size: entry.size,
+        tree: None,
         observer,
         shortcut: None,
     }

@@ -1,7 +1,7 @@
 //! [`Shortcut`]: somewhere that has some content, or what becomes of it, so that its source need not be asked.
 
 use super::{Context, Request, Staged};
-use crate::{observe::Observer, rel_path::RelPath};
+use crate::{digest::Sha256Digest, observe::Observer, rel_path::RelPath};
 use futures::future::BoxFuture;
 
 /// Something that is to be fetched, and more about it than a fetch needs.
@@ -11,6 +11,8 @@ pub struct Wanted<'a> {
     pub request: &'a Request,
     /// For each of the request's placings, where that goes below the destination.
     pub places: &'a [RelPath],
+    /// The hash of what it unpacks to, if somebody has noted that who had unpacked it. Nothing else is taken for it then.
+    pub tree: Option<Sha256Digest>,
     /// Who watches it.
     pub observer: &'a dyn Observer,
 }

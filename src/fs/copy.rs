@@ -114,19 +114,10 @@ impl Copy<'_> {
     /// Copies the directory at `path`.
     fn child(&mut self, from: &Dir, to: &Dir, path: &Path, stat: &Stat) -> Result<()> {
         let name = path.file_name().unwrap_or_default();
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        let locked = !mode.contains(Mode::RUSR | Mode::XUSR);
-        if locked {
-            from.set_mode(name, mode | Mode::RWXU)?;
-        }
         to.create_child(name)?;
         let copy = to.open_child(name)?;
-        self.directory(&from.open_child(name)?, &copy, path)?;
-        copy.set_attributes(mode, Mtime::of(stat))?;
-        if locked {
-            from.set_mode(name, mode)?;
-        }
-        Ok(())
+        from.look_into_child(name, stat, |child| self.directory(child, &copy, path))?;
+        copy.set_attributes(Mode::from_raw_mode(stat.st_mode), Mtime::of(stat))
     }
 
     fn file(&mut self, dirs: (&Dir, &Dir), name: &OsStr, stat: &Stat, path: &Path) -> Result<()> {
@@ -142,14 +133,7 @@ impl Copy<'_> {
                 .context_with("create link", || to.path().join(name));
         }
         let mode = Mode::from_raw_mode(stat.st_mode);
-        let locked = !mode.contains(Mode::RUSR);
-        if locked {
-            from.set_file_mode(name, mode | Mode::RUSR)?;
-        }
-        let source = from.open_file(name)?;
-        if locked {
-            from.set_file_mode(name, mode)?;
-        }
+        let source = from.open_own_file(name, stat)?;
         let copy = to.create_file(name)?;
         self.clones = self.clones && fs::ioctl_ficlone(&copy, &source).is_ok();
         if !self.clones && self.links {

@@ -142,6 +142,41 @@ impl Dir {
             .context_with("set permissions of", || self.path.join(name))
     }
 
+    /// Looks into a child directory that this user owns, whatever its permissions, which are the same afterwards. Only
+    /// for staging.
+    pub(crate) fn look_into_child<T>(
+        &self,
+        name: &OsStr,
+        stat: &Stat,
+        look: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let locked = !mode.contains(Mode::RUSR | Mode::XUSR);
+        if locked {
+            self.set_mode(name, mode | Mode::RWXU)?;
+        }
+        let looked = look(&self.open_child(name)?)?;
+        if locked {
+            self.set_mode(name, mode)?;
+        }
+        Ok(looked)
+    }
+
+    /// Opens a child that is a file of this user, whatever its permissions, which are the same afterwards. Only for
+    /// staging.
+    pub(crate) fn open_own_file(&self, name: &OsStr, stat: &Stat) -> Result<File> {
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let locked = !mode.contains(Mode::RUSR);
+        if locked {
+            self.set_file_mode(name, mode | Mode::RUSR)?;
+        }
+        let file = self.open_file(name)?;
+        if locked {
+            self.set_file_mode(name, mode)?;
+        }
+        Ok(file)
+    }
+
     /// Moves a child into another directory under the same name, replacing what a rename can replace.
     pub(crate) fn rename_child(&self, name: &OsStr, to: &Dir, new_name: &OsStr) -> Result<()> {
         fs::renameat(&self.fd, name, &to.fd, new_name).context("move to", to.path.join(new_name))

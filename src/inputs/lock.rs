@@ -41,22 +41,28 @@ pub struct Locked {
     pub dest: String,
     /// Whether it was extracted.
     pub extract: bool,
+    /// The hash of what it unpacked to, if it was extracted: names, types, permissions, content and targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Sha256Digest>,
 }
 
 impl Lock {
-    /// Notes what was found.
+    /// Notes what was found, and the hashes of what that unpacked to.
     ///
     /// # Errors
     /// [`Error::Usage`] for what is not in the store, so that nothing vouches for it.
-    pub fn of(found: &[Found<'_>]) -> Result<Self> {
-        let inputs = found.iter().map(|found| {
+    pub fn of(found: &[Found<'_>], trees: &[Option<Sha256Digest>]) -> Result<Self> {
+        let inputs = found.iter().zip(trees).map(|(found, tree)| {
             let Content::Stored(stored) = &found.content else {
                 let label = &found.wanted.label;
                 return Err(Error::usage(format!(
                     "{label} is out of an image: it cannot be locked"
                 )));
             };
-            Ok(Locked::of(found.wanted, stored))
+            Ok(Locked {
+                tree: *tree,
+                ..Locked::of(found.wanted, stored)
+            })
         });
         Ok(Self {
             version: VERSION,
@@ -132,6 +138,7 @@ impl Locked {
             size: stored.artifact.size,
             dest: wanted.dest.to_string(),
             extract: wanted.extract,
+            tree: None,
         }
     }
 
@@ -149,6 +156,11 @@ impl Locked {
                 extract: wanted.extract,
                 ..self.clone()
             },
+        };
+        // Not all locks have it, and what was verified needs none.
+        let now = Self {
+            tree: self.tree,
+            ..now
         };
         (now != *self).then(|| {
             let told = |locked: &Self| {

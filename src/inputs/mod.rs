@@ -17,15 +17,16 @@ mod trees;
 pub use lock::{Lock, Locked};
 
 use crate::{
-    archive::Placing,
+    archive::{LAYER_MODES, Placing},
     batch::{Placed, publish},
     digest::Sha256Digest,
     error::{self, Error, Result},
     fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
-    fs::Staging,
+    fs::{Staging, umask},
     http::Source,
     kind::{Cached, FetchTask, Stored, Workshop},
     observe::{Event, Observer},
+    oci::content,
     rel_path::RelPath,
     safe_url::SafeUrl,
     store::{Handover, IndexEntry, Metadata, State, TaskRecord, now},
@@ -202,6 +203,7 @@ impl Desk {
                 let fetch = Fetch {
                     request: &request(wanted, expected.known(), placing),
                     places: std::slice::from_ref(&wanted.dest),
+                    tree: wanted.locked.as_ref().and_then(|locked| locked.tree),
                     observer: &**observer,
                 };
                 images.take(fetch, &context).await.map(first).transpose()
@@ -346,29 +348,53 @@ impl Desk {
     }
 
     /// Puts everything into the destination, in the order of the list. Files are linked to those of the store's trees where
-    /// that can be and is allowed.
+    /// that can be and is allowed. For a lock, the hash of each tree is returned.
     ///
     /// # Errors
     /// Those of reading the store and writing the directory. Nothing is published before everything is there.
-    pub async fn lay_out(&self, found: &[Found<'_>], may_link: bool) -> Result<()> {
+    pub async fn lay_out(
+        &self,
+        found: &[Found<'_>],
+        may_link: bool,
+    ) -> Result<Vec<Option<Sha256Digest>>> {
         let trees = self.workshop.store.trees().map(Trees::new);
         let placed = stream::iter(found.iter().enumerate()).map(|(position, found)| {
             let trees = trees.as_ref();
             async move {
                 let staged = self.stage(found, trees, may_link).await;
                 let staged = staged.map_err(|err| named(found.wanted, err))?;
-                Ok::<_, Error>(Placed {
+                let hash = self.hash(found.wanted, &staged).await?;
+                let placed = Placed {
                     position,
                     name: found.wanted.label.clone(),
                     dest: found.wanted.dest.clone(),
                     observer: Arc::clone(&found.observer),
                     staged,
-                })
+                };
+                Ok::<_, Error>((placed, hash))
             }
         });
         let placed: Vec<_> = placed.buffered(self.concurrency).try_collect().await?;
+        let (placed, hashes): (Vec<_>, _) = placed.into_iter().unzip();
         let staging = Arc::clone(&self.staging);
-        run_blocking(move || publish(&placed, &staging)).await
+        run_blocking(move || publish(&placed, &staging)).await?;
+        Ok(hashes)
+    }
+
+    /// Returns the hash of what something unpacked to, for a lock. Where the umask takes more than it usually does, there
+    /// is none that would be right elsewhere.
+    async fn hash(&self, wanted: &Wanted, staged: &Staged) -> Result<Option<Sha256Digest>> {
+        let is_usual = umask().bits() & LAYER_MODES == 0;
+        if !self.for_lock || !wanted.extract || !is_usual {
+            return Ok(None);
+        }
+        let (directory, staging) = (staged.directory.clone(), Arc::clone(&self.staging));
+        run_blocking(move || {
+            // Lives as long as anybody reads in it.
+            let _staging = staging;
+            content::of_tree(&directory, &|_| Ok(())).map(Some)
+        })
+        .await
     }
 
     /// Puts an artifact of the store, or what it unpacks to, into a directory of its own.

@@ -92,6 +92,7 @@ impl Workshop {
         let wanted = Wanted {
             request: &self.request(file, file_name(task)?)?,
             places: std::slice::from_ref(directory),
+            tree: None,
             observer,
         };
         match images.take(wanted, &self.context).await {

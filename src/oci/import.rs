@@ -2,8 +2,8 @@
 //!
 //! What a cache says is believed as little as possible. Layers are what their descriptors say, or nothing. A file that was
 //! wanted by its digest is hashed, and is as good as a download then: also for being unpacked or packed anew. What was
-//! unpacked of an archive cannot be compared with the archive's digest; that is taken only from images whose own digest
-//! the user trusts. Whatever goes wrong is a warning, and a miss.
+//! unpacked of an archive cannot be compared with the archive's digest; that is taken if it has the hash that a lock has
+//! for it, or else from images whose own digest the user trusts. Whatever goes wrong is a warning, and a miss.
 
 mod sought;
 
@@ -175,10 +175,10 @@ impl<'a> Search<'a> {
         let sought = places.map(|(placing, place)| {
             let believed = match placing {
                 Placing::Keep => Believed::File,
-                Placing::Extract => Believed::Unpacked,
+                Placing::Extract => self.wanted.tree.map_or(Believed::Unpacked, Believed::Tree),
                 Placing::Repack(_) => return None,
             };
-            let extract = believed == Believed::Unpacked;
+            let extract = matches!(placing, Placing::Extract);
             Some(self.sought(name, place, extract, believed))
         });
         let sought: Option<Vec<Sought>> = sought.collect();

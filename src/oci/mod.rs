@@ -9,6 +9,7 @@
 mod blobs;
 pub mod cache;
 mod config;
+pub(crate) mod content;
 mod descriptor;
 mod digest;
 pub mod image;

@@ -4,7 +4,7 @@
 
 use super::{member::Member, writer::TarWriter};
 use crate::{
-    archive::{cores, repack::gzip::Gzip},
+    archive::{LAYER_MODES, cores, repack::gzip::Gzip},
     error::{Error, Result},
     fs::{Context, Dir},
     rel_path::RelPath,
@@ -21,9 +21,6 @@ use tar::EntryType;
 
 /// Begins the names by which layers remove what is below them.
 const WHITEOUT: &[u8] = b".wh.";
-
-/// Permission bits that are kept: what is left by a umask of 022, which is what extraction leaves anybody but root.
-const KEPT: u32 = 0o755;
 
 /// How a directory becomes a layer.
 pub(crate) struct LayerPack<'a> {
@@ -49,7 +46,7 @@ impl Stamp {
     fn of(self, stat: &Stat) -> (u32, i64) {
         match self {
             Self::Download => (0o600, 0),
-            Self::Unpacked => (stat.st_mode & KEPT, stat.st_mtime),
+            Self::Unpacked => (stat.st_mode & LAYER_MODES, stat.st_mtime),
         }
     }
 }
@@ -121,7 +118,7 @@ impl<W: Write> Packing<'_, W> {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                self.directory(&member.name, stat.st_mode & KEPT)?;
+                self.directory(&member.name, stat.st_mode & LAYER_MODES)?;
                 self.children(&dir.open_child(child)?, &member.name)
             }
             FileType::RegularFile => {

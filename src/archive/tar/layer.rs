@@ -5,7 +5,7 @@
 
 use super::{Extractor, member_path, reader::Member, reader::Reader, refused};
 use crate::{
-    archive::{Limits, cores, format::Compression},
+    archive::{LAYER_MODES, Limits, cores, format::Compression},
     error::Result,
     fs::Dir,
     rel_path::RelPath,
@@ -31,7 +31,8 @@ pub(in crate::archive) fn apply(
             names: (!is_first).then(HashSet::new),
         };
         let mut reader = Reader::new(source, compression, limits);
-        while let Some(member) = reader.next_member()? {
+        while let Some(mut member) = reader.next_member()? {
+            member.mode &= LAYER_MODES;
             layer.member(&mut reader, &member)?;
         }
         let members = reader.members();

@@ -8,6 +8,7 @@ use crate::{
     oci::{
         Digest, DigestWriter,
         cache::{Cache, Outcome},
+        content,
         key::{self, Add, Base, Own},
     },
     rel_path::RelPath,
@@ -40,11 +41,13 @@ pub(super) struct Sought {
 pub(super) enum Believed {
     /// The file, if its digest is right.
     File,
+    /// Beside that, what it was unpacked to, if that has this hash.
+    Tree(Sha256Digest),
     /// Beside that, whatever it was unpacked to.
     Unpacked,
 }
 
-/// Refuses a file of so many bytes.
+/// Refuses so many bytes in a file, or in files together.
 type CheckSize = dyn Fn(u64) -> Result<()>;
 
 /// Returns whether a name is that of an archive: what that was unpacked to proves nothing, so it need not be read.
@@ -104,7 +107,24 @@ impl Sought {
                 picked => return picked,
             }
         }
-        Ok(staged(directory.path().to_owned()))
+        let path = directory.path().to_owned();
+        match self.believed {
+            Believed::Tree(expected) => self.check_tree(&path, &expected, check)?,
+            Believed::File | Believed::Unpacked => {}
+        }
+        Ok(staged(path))
+    }
+
+    /// Compares what something was unpacked to.
+    fn check_tree(&self, tree: &Path, expected: &Sha256Digest, check: &CheckSize) -> Result<()> {
+        let actual = content::of_tree(tree, check)?;
+        if actual == *expected {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            place: format!("what {} unpacks to in the layers", self.name),
+            problem: format!("has the tree hash {actual}, the lock has {expected}"),
+        })
     }
 
     /// Copies a file, which is proven by that.

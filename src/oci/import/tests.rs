@@ -140,6 +140,7 @@ async fn taken(
     let wanted = Wanted {
         request: &request,
         places: &places,
+        tree: None,
         observer: &heard,
     };
     let staged = imports.take(wanted, &context).await;

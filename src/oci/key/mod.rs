@@ -200,9 +200,7 @@ pub fn content(hashes: &[Digest]) -> Digest {
 /// What reading fails with.
 pub fn file_content(mode: u32, size: u64, mut content: impl io::Read) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
-    hasher.update(format!(
-        "namemode{mode}uid0gid0size{size}typeflag0linknameunamegnamedevmajor0devminor0"
-    ));
+    hasher.update(header(mode, size, '0', b""));
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match content.read(&mut buffer)? {
@@ -213,19 +211,31 @@ pub fn file_content(mode: u32, size: u64, mut content: impl io::Read) -> io::Res
     Ok(Digest(Sha256Digest::from_bytes(hasher.finalize().into())))
 }
 
+/// Returns the hash of a symbolic link that belongs to root. Its mode is always the same.
+#[must_use]
+pub fn symlink_content(target: &[u8]) -> Digest {
+    Digest::of(&header(0o777, 0, '2', target))
+}
+
 /// Returns the hash of a directory that belongs to root, by the names and hashes of its children.
 #[must_use]
-pub fn directory_content(mode: u32, children: &[(&str, Digest)]) -> Digest {
-    let header =
-        format!("namemode{mode}uid0gid0size0typeflag5linknameunamegnamedevmajor0devminor0");
+pub fn directory_content(mode: u32, children: &[(&[u8], Digest)]) -> Digest {
     let mut children = children.to_vec();
     children.sort_unstable_by_key(|(name, _)| *name);
-    let mut text = format!("\0{}", Digest::of(header.as_bytes()));
+    let own = Digest::of(&header(mode, 0, '5', b""));
+    let mut text = format!("\0{own}").into_bytes();
     for (name, hash) in children {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "\0{name}{hash}");
+        text.push(0);
+        text.extend_from_slice(name);
+        text.extend_from_slice(hash.to_string().as_bytes());
     }
-    Digest::of(text.as_bytes())
+    Digest::of(&text)
+}
+
+/// Returns what BuildKit hashes of a file beside its content: the fields of a tar header, without name and times.
+fn header(mode: u32, size: u64, kind: char, target: &[u8]) -> Vec<u8> {
+    let before = format!("namemode{mode}uid0gid0size{size}typeflag{kind}linkname");
+    [before.as_bytes(), target, b"unamegnamedevmajor0devminor0"].concat()
 }
 
 fn source_record(key: Digest) -> Digest {

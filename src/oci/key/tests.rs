@@ -101,7 +101,7 @@ fn contents(vectors: &mut Vectors) {
     assert_eq!(text(content(&[hash])), file["record"]);
     let directory = vectors.take("COPY of a directory");
     let child = file_content(0o644, 13, &b"content of b\n"[..]).unwrap();
-    let hash = directory_content(0o755, &[("b.txt", child)]);
+    let hash = directory_content(0o755, &[(b"b.txt", child)]);
     assert_eq!(text(hash), directory["dir_hash"]);
     assert_eq!(text(content(&[hash])), directory["record"]);
     // Its content is not among the samples, the hash of that is.

@@ -308,3 +308,113 @@ fn inputs_do_without_a_bad_image_and_write_nothing_outside() {
         assert_eq!(Tree::of(sandbox.path("outside")).paths(), ["kept"]);
     }
 }
+
+/// The lock, and what it has for the archive.
+fn read_lock(sandbox: &Sandbox) -> (Value, usize) {
+    let lock: Value = serde_json::from_slice(&sandbox.read("lock")).expect("JSON");
+    let inputs = lock["inputs"].as_array().expect("inputs");
+    let one = inputs
+        .iter()
+        .position(|input| input["label"] == "fetch-one");
+    let one = one.expect("the archive");
+    (lock, one)
+}
+
+#[test]
+fn trees_that_a_lock_knows_need_no_trust() {
+    let (sandbox, server, _) = dead(true);
+    move_graph(&sandbox, &server);
+    let (lock, one) = read_lock(&sandbox);
+    assert_eq!(lock["inputs"][one]["tree"].as_str().map(str::len), Some(64));
+    let locked = ["--locked", "lock"];
+    success(inputs(&sandbox, "trees", &locked)).expect_stderr(&["fetched 2 of 2"]);
+    made(&sandbox, "expected").assert_same(&made(&sandbox, "in-trees"), "trees of an image");
+    // The same content is the same lock, wherever it is unpacked.
+    let upstream = Server::start();
+    serve_well(&upstream, &upstreams());
+    move_graph(&sandbox, &upstream);
+    let words = ["--store", "else", "--dest", "in-else", "--lock", "again"];
+    success(run(&sandbox, &INPUTS).args(words));
+    assert_eq!(sandbox.read("again"), sandbox.read("lock"));
+    // Older locks do not know it: nothing is taken then, and nothing is wrong.
+    let mut old = lock.clone();
+    for input in old["inputs"].as_array_mut().expect("inputs") {
+        input.as_object_mut().expect("an input").remove("tree");
+    }
+    sandbox.write("old-lock", old.to_string());
+    let asked = upstream.requests().len();
+    success(inputs(&sandbox, "old", &["--locked", "old-lock"]));
+    assert_eq!(upstream.paths()[asked..], ["/one.tar.gz"]);
+}
+
+/// What the archive unpacks to, in its layer.
+fn layer_of_one(change: impl Fn(&mut Vec<Member>)) -> Vec<Member> {
+    let mut members = vec![
+        dir("fetches/"),
+        dir("fetches/one/"),
+        file("fetches/one/run", "#!/bin/sh\n").mode(0o755),
+        file("fetches/one/secret", "s").mode(0o600),
+        symlink("fetches/one/link", "run"),
+        file("fetches/one/data", noise(40_000, 1)),
+    ];
+    change(&mut members);
+    members
+}
+
+#[test]
+fn trees_that_are_not_those_of_the_lock_are_a_warning_and_a_miss() {
+    let (sandbox, _, _) = dead(true);
+    let server = Server::start();
+    serve_well(&server, &upstreams());
+    move_graph(&sandbox, &server);
+    type Change = fn(&mut Vec<Member>);
+    let cases: [(Change, bool); 8] = [
+        (|_| {}, true),
+        // Layers do not make what anybody can write to.
+        (
+            |members| members[2] = file("fetches/one/run", "#!/bin/sh\n").mode(0o777),
+            true,
+        ),
+        (
+            |members| members[2] = file("fetches/one/run", "#!/bin/sh\r").mode(0o755),
+            false,
+        ),
+        (
+            |members| members[2] = file("fetches/one/run", "#!/bin/sh\n").mode(0o644),
+            false,
+        ),
+        (
+            |members| members[3] = file("fetches/one/secret", "s").mode(0o644),
+            false,
+        ),
+        (
+            |members| members[4] = symlink("fetches/one/link", "data"),
+            false,
+        ),
+        (|members| members.push(file("fetches/one/more", "")), false),
+        (|members| members.truncate(5), false),
+    ];
+    for (number, (change, fits)) in cases.into_iter().enumerate() {
+        let digest = replace_layer(&sandbox, &layer_of_one(change));
+        let asked = server.requests().len();
+        // Trust does not outweigh what is known.
+        let words = ["--locked", "lock", "--trust-cache", &digest];
+        let store = format!("store{number}");
+        let outcome = success(inputs(&sandbox, &store, &words));
+        assert_eq!(
+            server.requests().len() == asked,
+            fits,
+            "{number}: {outcome:?}"
+        );
+        if !fits {
+            outcome.expect_stderr(&[
+                "one.tar.gz is not taken from `image`: what one.tar.gz unpacks to",
+                "has the tree hash ",
+            ]);
+        }
+        let made = made(&sandbox, &format!("in-{store}")).without_mtimes();
+        self::made(&sandbox, "expected")
+            .without_mtimes()
+            .assert_same(&made, &store);
+    }
+}
