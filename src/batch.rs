@@ -12,8 +12,9 @@ use crate::{
     stream::bridge::{ended_well, run_blocking},
 };
 use futures::{
-    FutureExt,
+    FutureExt, StreamExt,
     future::{BoxFuture, maybe_done},
+    stream,
 };
 use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -65,6 +66,19 @@ impl Item {
         };
         self.shortcut.as_ref()?.take(wanted, context).await
     }
+
+    /// Says where what was made of it goes.
+    fn placed(self, staged: Vec<Staged>) -> Vec<Placed> {
+        let placed = self.places.into_iter().zip(staged);
+        let placed = placed.map(|((position, dest), staged)| Placed {
+            position,
+            name: self.request.name.clone(),
+            dest,
+            observer: Arc::clone(&self.observer),
+            staged,
+        });
+        placed.collect()
+    }
 }
 
 /// Fetches all items, and publishes them when every one of them is complete and verified.
@@ -90,34 +104,48 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
             let turn = turn.as_mut().take_output();
             let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
             let staged = item.get(&context).await;
-            let Item {
-                request: Request { name, .. },
-                places,
-                observer,
-                ..
-            } = item;
             let staged = match staged {
                 Ok(staged) => staged,
                 Err(source) => {
                     return Err(Error::Fetch {
-                        name,
+                        name: item.request.name,
                         source: Box::new(source),
                     });
                 }
             };
-            let placed = places.into_iter().zip(staged);
-            let placed = placed.map(|((position, dest), staged)| Placed {
-                position,
-                name: name.clone(),
-                dest,
-                observer: Arc::clone(&observer),
-                staged,
-            });
-            Ok(placed.collect::<Vec<_>>())
+            Ok(item.placed(staged))
         });
     }
     while let Some(ended) = running.join_next().await {
         placed.extend(ended_well(ended)??);
+    }
+    placed.sort_by_key(|placed| placed.position);
+    run_blocking(move || publish(&placed, &context.staging)).await
+}
+
+/// Takes all items from their shortcuts, and publishes them when every one of them is there.
+///
+/// # Errors
+/// [`Error::Missing`] with all that no shortcut has. Nothing is published then.
+pub async fn take(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
+    let of = items.len();
+    let taken = stream::iter(items).map(|item| async {
+        let staged = item.take(&context).await;
+        (item, staged)
+    });
+    let mut taken = taken.buffer_unordered(transfers);
+    let (mut placed, mut missing) = (Vec::new(), Vec::new());
+    while let Some((item, staged)) = taken.next().await {
+        match staged {
+            Some(staged) => placed.extend(item.placed(staged)),
+            None => missing.push((item.places.first().map(|place| place.0), item.request.name)),
+        }
+    }
+    drop(taken);
+    if !missing.is_empty() {
+        missing.sort();
+        let names = missing.into_iter().map(|(_, name)| name).collect();
+        return Err(Error::Missing { names, of });
     }
     placed.sort_by_key(|placed| placed.position);
     run_blocking(move || publish(&placed, &context.staging)).await

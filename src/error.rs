@@ -259,6 +259,14 @@ pub enum Error {
         /// What else it would have to be.
         problem: String,
     },
+    /// Fetches that were to come out of images are in none of them.
+    #[error("{} of {of} fetches are in none of the images: {}", names.len(), names.join(", "))]
+    Missing {
+        /// What people call them.
+        names: Vec<String>,
+        /// Of how many.
+        of: usize,
+    },
     /// Some of several tasks failed, as was said when they did.
     #[error("{failed} of {of} tasks failed")]
     Some {
@@ -474,6 +482,7 @@ impl Error {
             | Self::Conflict { .. }
             | Self::GaveUp { .. }
             | Self::Some { .. }
+            | Self::Missing { .. }
             | Self::OutOfTime { .. }
             | Self::Caches { .. }
             | Self::Cancelled => Retry::Never,
@@ -554,6 +563,7 @@ impl Error {
             | Self::Encoding { .. }
             | Self::Truncated { .. }
             | Self::Store { local: false, .. }
+            | Self::Missing { .. }
             | Self::OutOfTime { .. } => Kind::Network,
             Self::AnnouncedSize { .. }
             | Self::Size { .. }
@@ -614,6 +624,7 @@ impl Error {
                 "`fetch-content store verify --discard` removes what is damaged in a store; an image has to be made or \
                  pulled again"
             }
+            Self::Missing { .. } => MISSING_HINT,
             Self::Signature { .. } => {
                 "either this is not what its maker signed, or the keys given are not the maker's present ones"
             }
@@ -638,6 +649,10 @@ impl Error {
         Some(hint.to_owned())
     }
 }
+
+/// What can be done about fetches that no image has.
+const MISSING_HINT: &str = "--cache-directory must be the directory that they are in; what was unpacked of archives is \
+    taken only from the image of --trust-cache, or by a lock with the hashes of trees (--locked)";
 
 /// Returns what can be done about a status. `handed_out` is whether another answer had named the URL.
 fn status_hint(code: u16, handed_out: bool) -> Option<&'static str> {

@@ -1,7 +1,7 @@
 //! Watching a run: [`Event`]s go to an [`Observer`], which may show them. The library itself prints nothing.
 
 use crate::{digest::Sha256Digest, error::Error, safe_url::SafeUrl, verify::openpgp::Signer};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Something happened to one fetch.
 ///
@@ -69,4 +69,27 @@ pub trait Observer: Send + Sync {
 /// Watches nothing.
 impl Observer for () {
     fn on_event(&self, _event: &Event<'_>) {}
+}
+
+impl<O: Observer + ?Sized> Observer for &O {
+    fn on_event(&self, event: &Event<'_>) {
+        (**self).on_event(event);
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn on_event(&self, event: &Event<'_>) {
+        (**self).on_event(event);
+    }
+}
+
+/// Hears warnings only: of what is read once more, nobody needs to know but what is odd about it.
+pub struct Warnings<O>(pub O);
+
+impl<O: Observer> Observer for Warnings<O> {
+    fn on_event(&self, event: &Event<'_>) {
+        if let Event::Warning(_) = event {
+            self.0.on_event(event);
+        }
+    }
 }

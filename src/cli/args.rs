@@ -6,10 +6,10 @@ mod kind;
 mod store;
 
 pub(super) use image::{
-    Compression, Image, ImageExport, ImageInspect, ImagePull, ImagePush, ImageVerb, Import,
-    Instructions, RegistryWay,
+    Compression, Image, ImageExport, ImageImport, ImageInspect, ImagePull, ImagePush, ImageVerb,
+    Import, Instructions, RegistryWay,
 };
-pub(super) use inputs::Inputs;
+pub(super) use inputs::{Inputs, OfTask};
 pub(super) use kind::{Kind, KindRun, KindSubmit, KindTasks, KindVerb, LabelledTask, Push};
 pub(super) use store::{Serve, Store, StoreAction, StorePlace};
 

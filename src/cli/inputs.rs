@@ -30,21 +30,16 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
         None => None,
     };
     let workshop = workshop(args.making, tunables, start, ui).await?;
-    let dest = args.dest;
-    let staging = run_blocking(move || Staging::inside(&dest)).await?;
     let remote = remote(&workshop.context.client, &retry)?;
-    let mut wanted = match (&args.task, &args.task_id) {
-        (Some(task), _) => {
-            let root = root(args.root.clone().unwrap_or_default(), args.kinds.as_deref())?;
-            let graph = run_blocking(move || Graph::load(&root)).await?;
-            of_graph(&graph, &args.kind, task, &args.tasks, ui)?
-        }
-        (None, Some(id)) => of_task(id, remote.as_ref()).await?,
-        (None, None) => Vec::new(),
+    let mut wanted = match &args.task_id {
+        None => of_graph(&args.of, ui).await?,
+        Some(id) => of_task(id, remote.as_ref()).await?,
     };
     if let Some(lock) = &locked {
         use_lock(&lock.inputs, &mut wanted);
     }
+    let into = args.dest;
+    let staging = run_blocking(move || Staging::inside(&into)).await?;
     let desk = Desk {
         workshop,
         remote,
@@ -74,7 +69,7 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
 }
 
 /// Returns the deployment to ask, if one is named.
-fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
+pub(super) fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
     let Some(queue) = settings::queue()? else {
         return Ok(None);
     };
@@ -89,11 +84,20 @@ fn remote(client: &Client, retry: &RetryPolicy) -> Result<Option<Remote>> {
     }))
 }
 
-/// Returns what a task of the graph wants. `tasks` has what is not found by digest.
-fn of_graph(
+/// Returns what a task of a graph wants; nothing if none is named.
+pub(super) async fn of_graph(of: &args::OfTask, ui: &Ui) -> Result<Vec<Wanted>> {
+    let Some(task) = &of.task else {
+        return Ok(Vec::new());
+    };
+    let root = root(of.root.clone().unwrap_or_default(), of.kinds.as_deref())?;
+    let graph = run_blocking(move || Graph::load(&root)).await?;
+    wanted_by(&graph, (&of.kind, task), &of.tasks, ui)
+}
+
+/// Returns what a task of a kind wants. `tasks` has what is not found by digest.
+fn wanted_by(
     graph: &Graph,
-    kind: &str,
-    task: &str,
+    (kind, task): (&str, &str),
     tasks: &[args::LabelledTask],
     ui: &Ui,
 ) -> Result<Vec<Wanted>> {
@@ -191,7 +195,7 @@ async fn of_task(id: &str, remote: Option<&Remote>) -> Result<Vec<Wanted>> {
 }
 
 /// Looks for what a lock has in the tasks that it names, as far as they can be had, and for its digests in images.
-fn use_lock(locked: &[Locked], wanted: &mut [Wanted]) {
+pub(super) fn use_lock(locked: &[Locked], wanted: &mut [Wanted]) {
     for wanted in wanted {
         let is_it = |locked: &&Locked| {
             let Locked {

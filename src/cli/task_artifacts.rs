@@ -53,7 +53,7 @@ pub(super) async fn run(args: args::TaskArtifacts, ui: &Arc<Ui>) -> Result<()> {
     perfherder(elapsed, ui)
 }
 
-fn destination(typed: Option<PathBuf>) -> Result<PathBuf> {
+pub(super) fn destination(typed: Option<PathBuf>) -> Result<PathBuf> {
     let dest = match typed {
         Some(dest) => Some(dest),
         None => settings::text("MOZ_FETCHES_DIR")?.map(PathBuf::from),

@@ -155,11 +155,11 @@ impl Dir {
         if locked {
             self.set_mode(name, mode | Mode::RWXU)?;
         }
-        let looked = look(&self.open_child(name)?)?;
+        let found = look(&self.open_child(name)?)?;
         if locked {
             self.set_mode(name, mode)?;
         }
-        Ok(looked)
+        Ok(found)
     }
 
     /// Opens a child that is a file of this user, whatever its permissions, which are the same afterwards. Only for

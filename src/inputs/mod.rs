@@ -23,7 +23,6 @@ use crate::{
     error::{self, Error, Result},
     fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
     fs::{Staging, umask},
-    http::Source,
     kind::{Cached, FetchTask, Stored, Workshop},
     observe::{Event, Observer},
     oci::content,
@@ -62,6 +61,16 @@ pub struct Wanted {
     pub made_by: Option<FetchTask>,
     /// Why it is not known how it is found.
     pub problem: Option<String>,
+}
+
+impl Wanted {
+    /// Returns its digest, if that is known without asking anybody.
+    #[must_use]
+    pub fn digest(&self) -> Option<Sha256Digest> {
+        let locked = self.locked.as_ref().map(|locked| locked.sha256);
+        let pinned = || self.made_by.as_ref()?.pinned();
+        self.expected.sha256.or(locked).or_else(pinned)
+    }
 }
 
 /// A deployment whose index and artifacts can be used.
@@ -187,7 +196,7 @@ impl Desk {
         {
             return Ok(Some(Content::Stored(stored)));
         }
-        let Some(sha256) = self.digest(wanted) else {
+        let Some(sha256) = wanted.digest() else {
             return Ok(None);
         };
         let take = |placing, staging: &Arc<Staging>| {
@@ -223,13 +232,6 @@ impl Desk {
         }
         let staged = take(Placing::Extract, &self.staging).await?;
         Ok(staged.map(|staged| Content::Unpacked { staged, sha256 }))
-    }
-
-    /// Returns the digest of what is wanted, if that is known without asking anybody.
-    fn digest(&self, wanted: &Wanted) -> Option<Sha256Digest> {
-        let locked = wanted.locked.as_ref().map(|locked| locked.sha256);
-        let pinned = || self.workshop.pinned(wanted.made_by.as_ref()?);
-        wanted.expected.sha256.or(locked).or_else(pinned)
     }
 
     async fn elsewhere(&self, wanted: &Wanted, observer: &Arc<dyn Observer>) -> Result<Stored> {
@@ -411,12 +413,7 @@ impl Desk {
             Content::Stored(stored) => stored,
             Content::Unpacked { staged, .. } => return Ok(staged.clone()),
         };
-        let placing = if *extract {
-            Placing::Extract
-        } else {
-            Placing::Keep
-        };
-        let make = |staging| self.unpack(stored, staging, placing);
+        let make = |staging| self.unpack(stored, staging, placing(found.wanted));
         let of = Of {
             sha256: &stored.artifact.sha256,
             file_name: artifact.file_name(),
@@ -429,29 +426,41 @@ impl Desk {
         }
     }
 
-    /// Reads an artifact of the store, and compares it with its record.
+    /// Returns how to read an artifact of the store, which is compared with its record.
+    async fn read(&self, stored: &Stored, placing: Placing) -> Result<Request> {
+        let Stored { task, artifact, .. } = stored;
+        Ok(Request {
+            name: format!("{} of task {task}", artifact.name),
+            sources: vec![self.workshop.store.source(task, &artifact.name).await?],
+            expected: artifact.expected().known(),
+            signed: None,
+            placings: vec![placing],
+            file_name: artifact.name.file_name().into(),
+        })
+    }
+
+    /// Reads an artifact of the store.
     async fn unpack(
         &self,
         stored: &Stored,
         staging: Arc<Staging>,
         placing: Placing,
     ) -> Result<Staged> {
-        let Stored { task, artifact, .. } = stored;
-        let source: Source = self.workshop.store.source(task, &artifact.name).await?;
-        let request = Request {
-            name: format!("{} of task {task}", artifact.name),
-            sources: vec![source],
-            expected: artifact.expected().known(),
-            signed: None,
-            placings: vec![placing],
-            file_name: artifact.name.file_name().into(),
-        };
+        let request = self.read(stored, placing).await?;
         let context = Context {
             staging,
             ..self.workshop.context.clone()
         };
         // Its bytes were counted when they came into the store, if that was now.
         first(fetch(&request, &context, &()).await?)
+    }
+}
+
+fn placing(wanted: &Wanted) -> Placing {
+    if wanted.extract {
+        Placing::Extract
+    } else {
+        Placing::Keep
     }
 }
 

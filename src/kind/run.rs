@@ -101,19 +101,6 @@ impl Workshop {
         }
     }
 
-    /// Returns the digest of a task's artifact, if that is known beforehand to be the file of its upstream.
-    #[must_use]
-    pub fn pinned(&self, task: &FetchTask) -> Option<Sha256Digest> {
-        let Upstream::StaticUrl(file) = &task.upstream else {
-            return None;
-        };
-        let request = self.request(file, file_name(task).ok()?).ok()?;
-        let is_kept = matches!(request.placings[..], [Placing::Keep]);
-        // Who signed it would not be looked at.
-        let (sha256, _) = file.pinned().ok()?;
-        (is_kept && request.signed.is_none()).then_some(sha256)
-    }
-
     /// Performs a task with what its upstream has, or folders and mirrors in its place.
     ///
     /// # Errors
@@ -252,7 +239,6 @@ impl Workshop {
 
     /// Returns what is to be fetched for a file of a task, and from where.
     fn request(&self, file: &StaticUrl, file_name: OsString) -> Result<Request> {
-        let (sha256, size) = file.pinned()?;
         let url = parse_url(&file.url)?;
         let folders = in_folders(&self.distdirs, &url)
             .into_iter()
@@ -262,21 +248,7 @@ impl Workshop {
             .iter()
             .filter_map(|mirror| in_mirror(mirror, &url));
         let mirrors = mirrors.map(|url| Source::Url(Box::new(url.into())));
-        UpstreamFile {
-            headers: file.request_headers()?,
-            before: folders.chain(mirrors).collect(),
-            after: Vec::new(),
-            sha256,
-            size,
-            signed: file.signed()?,
-            strip_components: usize::try_from(file.strip_components)
-                .map_err(|_range| Error::usage("strip-components is no number of components"))?,
-            add_prefix: file.add_prefix.clone(),
-            force_archive: false,
-            file_name,
-            url,
-        }
-        .into_request()
+        request(file, file_name, folders.chain(mirrors).collect())
     }
 
     async fn check_out(
@@ -308,6 +280,41 @@ impl Workshop {
         };
         vcs::fetch(&request, &self.context, observer).await
     }
+}
+
+impl FetchTask {
+    /// Returns the digest of the artifact, if that is known beforehand: where it is the file of its upstream as it is. Not
+    /// if somebody must have signed that.
+    #[must_use]
+    pub fn pinned(&self) -> Option<Sha256Digest> {
+        let Upstream::StaticUrl(file) = &self.upstream else {
+            return None;
+        };
+        let request = request(file, file_name(self).ok()?, Vec::new()).ok()?;
+        let is_kept = matches!(request.placings[..], [Placing::Keep]);
+        let (sha256, _) = file.pinned().ok()?;
+        (is_kept && request.signed.is_none()).then_some(sha256)
+    }
+}
+
+/// Returns what is to be fetched for a file of a task, and where it is looked for before upstream.
+fn request(file: &StaticUrl, file_name: OsString, before: Vec<Source>) -> Result<Request> {
+    let (sha256, size) = file.pinned()?;
+    UpstreamFile {
+        url: parse_url(&file.url)?,
+        headers: file.request_headers()?,
+        before,
+        after: Vec::new(),
+        sha256,
+        size,
+        signed: file.signed()?,
+        strip_components: usize::try_from(file.strip_components)
+            .map_err(|_range| Error::usage("strip-components is no number of components"))?,
+        add_prefix: file.add_prefix.clone(),
+        force_archive: false,
+        file_name,
+    }
+    .into_request()
 }
 
 /// Returns the name of the file that is the artifact of a task.

@@ -19,7 +19,7 @@ use crate::{
     fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
     fs,
     http::Source,
-    observe::{Event, Fetched, Observer},
+    observe::{Event, Fetched, Warnings},
     rel_path::RelPath,
     safe_url::SafeUrl,
     stream::bridge::run_blocking,
@@ -319,17 +319,6 @@ impl<'a> Search<'a> {
 
     fn missed(&self) -> MutexGuard<'_, HashSet<(usize, Sought)>> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Hears warnings only. That a file in staging was read is nobody's business.
-struct Warnings<'a>(&'a dyn Observer);
-
-impl Observer for Warnings<'_> {
-    fn on_event(&self, event: &Event<'_>) {
-        if let Event::Warning(_) = event {
-            self.0.on_event(event);
-        }
     }
 }
 

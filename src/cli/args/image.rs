@@ -1,9 +1,9 @@
 //! What can be typed for `image`.
 
-use super::Tuning;
+use super::{OfTask, Tuning};
 use crate::oci::{Digest, Platform};
 use chrono::{SecondsFormat, Timelike};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Make images whose layers are fetches, and look at them.
@@ -23,6 +23,7 @@ impl Image {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ImageVerb {
     Export(Box<ImageExport>),
+    Import(Box<ImageImport>),
     Inspect(ImageInspect),
     Pull(Box<ImagePull>),
     Push(Box<ImagePush>),
@@ -168,6 +169,36 @@ fn time(text: &str) -> Result<String, String> {
 const EXPORT_EXAMPLE: &str = "\
 Example:
   fetch-content image export --fetches fetches.json --store store --output image --dockerfile
+";
+
+/// Take fetches out of images, and from nowhere else.
+///
+/// For workers that start from an image, or whose network ends there. What is in none of the images is an error, and then
+/// nothing is put anywhere. Fetches are listed as for `task-artifacts`, with the SHA-256 of each; by a lock of `inputs`; or
+/// by the graph of a TASK.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = IMPORT_EXAMPLE, group(ArgGroup::new("images").args(["cache_from"]).required(true)))]
+pub(in crate::cli) struct ImageImport {
+    /// Destination directory [default: $MOZ_FETCHES_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub(in crate::cli) dest: Option<PathBuf>,
+    /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "locked"])]
+    pub(in crate::cli) fetches: Option<PathBuf>,
+    /// Take what a lock of `inputs` has; with TASK, only its digests
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) locked: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) of: OfTask,
+    #[command(flatten)]
+    pub(in crate::cli) import: Import,
+    #[command(flatten)]
+    pub(in crate::cli) tuning: Tuning,
+}
+
+const IMPORT_EXAMPLE: &str = "\
+Example:
+  fetch-content image import --locked inputs.json --cache-from docker://registry.example/ci/inputs:1 --dest fetches
 ";
 
 /// Which image of a layout.

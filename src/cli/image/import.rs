@@ -1,129 +1,156 @@
-//! `--cache-from`: images that fetches may be taken from.
+//! `fetch-content image import`: fetches out of images, and from nowhere else.
 
-use super::{export::REGISTRY, registry::reference};
+use super::{imports, registry::connection};
 use crate::{
-    cli::{args, ui::Ui},
+    archive::Placing,
+    batch::{self, Item},
+    cli::{args, inputs, settings::Tunables, task_artifacts, ui::Ui},
+    digest::Sha256Digest,
     error::{Error, Result},
-    fetch::{Context, Shortcut},
-    http::RetryPolicy,
-    oci::{
-        Blobs, Layout, Tagged,
-        import::Imports,
-        registry::{Connection, Remote, Repository},
-    },
+    fetch::Request,
+    fs::Staging,
+    inputs::{Lock, Locked, Wanted},
     rel_path::RelPath,
     stream::bridge::run_blocking,
+    task::{ArtifactName, Entry},
+    verify::Expected,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Instant};
 
-/// Looks at the images that were named; nothing if there are none. Those that cannot be used are warned of.
-pub(in crate::cli) async fn imports(
-    args: &args::Import,
-    connection: &Connection,
-    context: &Context,
-    ui: &Arc<Ui>,
-) -> Result<Option<Arc<dyn Shortcut>>> {
-    if args.cache_from.is_empty() {
-        return Ok(None);
+/// Runs the verb. Everything that can be wrong with its input is found before an image is looked at.
+pub(super) async fn run(args: args::ImageImport, ui: &Arc<Ui>) -> Result<()> {
+    let start = Instant::now();
+    let dest = task_artifacts::destination(args.dest.clone())?;
+    let pins = pins(&args, ui).await?;
+    let mut items = items(pins, ui)?;
+    let tunables = Tunables::new(&args.tuning)?;
+    let (client, transfers) = (tunables.client()?, tunables.transfers);
+    let connection = connection(&args.import.way, &client, &tunables);
+    let staging = run_blocking(move || Staging::inside(&dest)).await?;
+    let context = Arc::new(tunables.context(client, staging, start));
+    let imports = imports(&args.import, &connection, &context, ui).await?;
+    for item in &mut items {
+        item.shortcut.clone_from(&imports);
     }
-    let directory = args.cache_directory.trim_start_matches('/');
-    let directory = RelPath::parse(directory.as_bytes())
-        .map_err(|err| Error::usage(format!("--cache-directory {err}")))?;
-    let (connection, context) = (&brief(connection), &brief_in(context));
-    let mut images: Vec<Arc<dyn Blobs>> = Vec::new();
-    for named in &args.cache_from {
-        if let Some(name) = named.strip_prefix(REGISTRY) {
-            let repository = Repository::reading(&reference(name)?, connection)?;
-            let remote = Remote::new(repository, Arc::clone(context), ui.listen(named));
-            images.push(Arc::new(remote));
-            continue;
-        }
-        let named = named.clone();
-        match run_blocking(move || open(&named)).await {
-            Ok(image) => images.push(Arc::new(image)),
-            Err(err) => ui.warning(&format!("no cache is used: {}", crate::error::chain(&err))),
-        }
-    }
-    let warn = |text: String| ui.warning(&text);
-    let imports = Imports::open(images, &args.trust_cache, directory, &warn).await;
-    Ok(Some(Arc::new(imports)))
+    batch::take(items, context, transfers).await?;
+    ui.summary(start.elapsed());
+    Ok(())
 }
 
-/// Attempts at most, seconds for a manifest, and seconds that a registry may ask to wait.
-const ATTEMPTS: u32 = 3;
-const TOTAL: Duration = Duration::from_secs(30);
-const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// Returns how a registry is asked that need not answer: there is a source for everything.
-fn brief(connection: &Connection) -> Connection {
-    Connection {
-        retry: in_time(&few(&connection.retry)),
-        ..connection.clone()
-    }
+/// What is known of something to be taken.
+struct Pin {
+    /// What people call it.
+    name: String,
+    artifact: ArtifactName,
+    sha256: Option<Sha256Digest>,
+    tree: Option<Sha256Digest>,
+    dest: RelPath,
+    extract: bool,
 }
 
-/// The same for blobs, which take the time that they take.
-fn brief_in(context: &Context) -> Arc<Context> {
-    Arc::new(Context {
-        retry: few(&context.retry),
-        ..context.clone()
-    })
-}
-
-fn in_time(retry: &RetryPolicy) -> RetryPolicy {
-    let total = retry.total.map_or(TOTAL, |total| total.min(TOTAL));
-    RetryPolicy {
-        total: Some(total),
-        ..retry.clone()
-    }
-}
-
-fn few(retry: &RetryPolicy) -> RetryPolicy {
-    RetryPolicy {
-        attempts: retry.attempts.min(ATTEMPTS),
-        retry_after_max: retry.retry_after_max.min(RETRY_AFTER),
-        ..retry.clone()
-    }
-}
-
-/// Opens a layout, whose name may have a tag at its end.
-fn open(named: &str) -> Result<Tagged> {
-    let path = Path::new(named);
-    let (path, tag) = match named.rsplit_once(':') {
-        Some((before, tag)) if !path.exists() && !tag.contains('/') => {
-            (PathBuf::from(before), Some(tag.to_owned()))
-        }
-        _ => (path.to_owned(), None),
+/// Returns what is to be taken: what a task of a graph wants, or what a lock or a list has.
+async fn pins(args: &args::ImageImport, ui: &Ui) -> Result<Vec<Pin>> {
+    let lock = match args.locked.clone() {
+        Some(path) => Some(run_blocking(move || Lock::read(&path)).await?),
+        None => None,
     };
-    Ok(Tagged {
-        layout: Arc::new(Layout::open(&path)?),
-        tag,
-    })
+    if args.of.task.is_some() {
+        let mut wanted = inputs::of_graph(&args.of, ui).await?;
+        if let Some(lock) = &lock {
+            inputs::use_lock(&lock.inputs, &mut wanted);
+        }
+        return Ok(wanted.into_iter().map(Pin::from).collect());
+    }
+    if let Some(lock) = lock {
+        return lock.inputs.into_iter().map(Pin::try_from).collect();
+    }
+    let entries = task_artifacts::entries(args.fetches.as_deref(), ui).await?;
+    Ok(entries.into_iter().map(Pin::from).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{ATTEMPTS, Duration, RetryPolicy, TOTAL, few, in_time};
-
-    #[test]
-    fn registries_get_less_time_than_was_typed_and_never_more() {
-        let usual = in_time(&few(&RetryPolicy::default()));
-        assert_eq!((usual.attempts, usual.total), (ATTEMPTS, Some(TOTAL)));
-        assert!(usual.retry_after_max < TOTAL);
-        let typed = RetryPolicy {
-            attempts: 1,
-            total: Some(Duration::from_secs(2)),
-            retry_after_max: Duration::from_secs(1),
-            ..RetryPolicy::default()
-        };
-        let less = in_time(&few(&typed));
-        assert_eq!((less.attempts, less.total), (1, typed.total));
-        assert_eq!(less.retry_after_max, typed.retry_after_max);
-        // A layer takes the time that it takes.
-        assert_eq!(few(&RetryPolicy::default()).total, None);
+impl From<Wanted> for Pin {
+    fn from(wanted: Wanted) -> Self {
+        Self {
+            name: format!("{} of {}", wanted.artifact, wanted.label),
+            sha256: wanted.digest(),
+            tree: wanted.locked.and_then(|locked| locked.tree),
+            artifact: wanted.artifact,
+            dest: wanted.dest,
+            extract: wanted.extract,
+        }
     }
+}
+
+impl From<Entry> for Pin {
+    fn from(entry: Entry) -> Self {
+        Self {
+            name: format!("{} of task {}", entry.artifact, entry.task),
+            sha256: entry.sha256,
+            tree: None,
+            artifact: entry.artifact,
+            dest: entry.dest,
+            extract: entry.extract,
+        }
+    }
+}
+
+impl TryFrom<Locked> for Pin {
+    type Error = Error;
+
+    fn try_from(locked: Locked) -> Result<Self> {
+        let dest = RelPath::parse(locked.dest.as_bytes());
+        let dest =
+            dest.map_err(|err| Error::usage(format!("`dest` of {}: {err}", locked.label)))?;
+        Ok(Self {
+            name: format!("{} of {}", locked.artifact, locked.label),
+            sha256: Some(locked.sha256),
+            tree: locked.tree,
+            artifact: locked.artifact,
+            dest,
+            extract: locked.extract,
+        })
+    }
+}
+
+/// Turns everything into what can be taken.
+fn items(pins: Vec<Pin>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
+    let unknown = pins.iter().filter(|pin| pin.sha256.is_none());
+    let unknown: Vec<&str> = unknown.map(|pin| &*pin.name).collect();
+    if !unknown.is_empty() {
+        return Err(Error::Usage {
+            what: format!("the SHA-256 is not known of {}", unknown.join(", ")),
+            hint: Some(
+                "pin it with `sha256` in the list, or give a lock of `inputs` with --locked".into(),
+            ),
+        });
+    }
+    let items = pins.into_iter().enumerate();
+    let items = items.map(|(position, pin)| {
+        let expected = Expected {
+            sha256: pin.sha256,
+            ..Expected::default()
+        };
+        let file_name = pin.artifact.file_name();
+        Item {
+            observer: ui.watch(file_name),
+            request: Request {
+                name: pin.name,
+                sources: Vec::new(),
+                expected: expected.known(),
+                signed: None,
+                placings: vec![if pin.extract {
+                    Placing::Extract
+                } else {
+                    Placing::Keep
+                }],
+                file_name: file_name.into(),
+            },
+            locate: None,
+            places: vec![(position, pin.dest)],
+            size: None,
+            tree: pin.tree,
+            shortcut: None,
+        }
+    });
+    Ok(items.collect())
 }

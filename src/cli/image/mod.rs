@@ -1,5 +1,6 @@
 //! `fetch-content image`: fetches as layers of images.
 
+mod cache_from;
 mod export;
 mod import;
 mod inspect;
@@ -7,7 +8,7 @@ mod pull;
 mod push;
 mod registry;
 
-pub(super) use import::imports;
+pub(super) use cache_from::imports;
 pub(super) use registry::connection;
 
 use crate::{
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub(super) async fn run(args: args::Image, ui: &Arc<Ui>) -> Result<()> {
     match args.verb {
         ImageVerb::Export(args) => export::run(*args, ui).await,
+        ImageVerb::Import(args) => import::run(*args, ui).await,
         ImageVerb::Inspect(args) => inspect::run(args).await,
         ImageVerb::Pull(args) => pull::run(*args, ui).await,
         ImageVerb::Push(args) => push::run(*args, ui).await,

@@ -1,4 +1,5 @@
-//! `kind run` and `inputs` with `--cache-from`: files and trees out of layers, where upstreams have nothing any more.
+//! Images and task graphs: what `kind run`, `inputs` and `image import` take out of layers where upstreams have nothing any
+//! more.
 
 use super::import::{ZSTD, blob_of, tampered};
 use super::*;
@@ -361,13 +362,14 @@ fn layer_of_one(change: impl Fn(&mut Vec<Member>)) -> Vec<Member> {
     members
 }
 
+type Change = fn(&mut Vec<Member>);
+
 #[test]
 fn trees_that_are_not_those_of_the_lock_are_a_warning_and_a_miss() {
     let (sandbox, _, _) = dead(true);
     let server = Server::start();
     serve_well(&server, &upstreams());
     move_graph(&sandbox, &server);
-    type Change = fn(&mut Vec<Member>);
     let cases: [(Change, bool); 8] = [
         (|_| {}, true),
         // Layers do not make what anybody can write to.
@@ -417,4 +419,136 @@ fn trees_that_are_not_those_of_the_lock_are_a_warning_and_a_miss() {
             .without_mtimes()
             .assert_same(&made, &store);
     }
+}
+
+fn import<'a>(sandbox: &'a Sandbox, server: &Server, words: &[&str]) -> Invocation<'a> {
+    let import = sandbox
+        .binary()
+        .args(["image", "import", "--dest", "imported"]);
+    let import = import
+        .args(words)
+        .env("TASKCLUSTER_ROOT_URL", server.root());
+    import.env("HOME", sandbox.path("home").to_str().expect("a path"))
+}
+
+#[test]
+fn fetches_are_imported_by_lock_list_or_graph_and_nobody_is_asked() {
+    let (sandbox, server, digest) = dead(true);
+    move_graph(&sandbox, &server);
+    let mut list: Value = serde_json::from_slice(&sandbox.read("fetches.json")).expect("JSON");
+    for (entry, (.., content)) in list
+        .as_array_mut()
+        .expect("a list")
+        .iter_mut()
+        .zip(upstreams())
+    {
+        entry["sha256"] = sha256_hex(&content).into();
+    }
+    sandbox.write("pinned.json", list.to_string());
+    let graph = [
+        "all",
+        "--kinds",
+        "taskcluster/kinds",
+        "--cache-from",
+        "image",
+    ];
+    let cases: [&[&str]; 4] = [
+        &["--locked", "lock", "--cache-from", "image"],
+        &[
+            "--fetches",
+            "pinned.json",
+            "--cache-from",
+            "image",
+            "--trust-cache",
+            &digest,
+        ],
+        &[&graph[..], &["--trust-cache", &digest]].concat(),
+        &[&graph[..], &["--locked", "lock"]].concat(),
+    ];
+    for words in cases {
+        success(import(&sandbox, &server, words)).expect_stderr(&["fetched 2 of 2"]);
+        made(&sandbox, "expected").assert_same(&made(&sandbox, "imported"), &words.join(" "));
+        std::fs::remove_dir_all(sandbox.path("imported")).expect("remove what was imported");
+    }
+    assert_eq!(server.requests().len(), 0);
+    assert!(!sandbox.path("home").exists(), "no store is needed");
+}
+
+#[test]
+fn what_no_image_has_is_named_and_nothing_is_put_anywhere() {
+    let (sandbox, server, _) = dead(true);
+    serve_well(&server, &upstreams());
+    move_graph(&sandbox, &server);
+    let outcome = import(
+        &sandbox,
+        &server,
+        &["all", "--root", ".", "--cache-from", "image"],
+    )
+    .run();
+    outcome.expect_code(3).expect_stderr(&[
+        "error: 1 of 2 fetches are in none of the images: public/one.tar.gz of fetch-one\n",
+        "hint: --cache-directory must be",
+    ]);
+    let elsewhere = [
+        "--locked",
+        "lock",
+        "--cache-from",
+        "image",
+        "--cache-directory",
+        "/other",
+    ];
+    let outcome = import(&sandbox, &server, &elsewhere).run().expect_code(3);
+    outcome.expect_stderr(&["2 of 2 fetches are in none of the images: public/one.tar.gz of fetch-one, public/two.bin of fetch-two\n"]);
+    let nowhere = ["--locked", "lock", "--cache-from", "nowhere"];
+    let outcome = import(&sandbox, &server, &nowhere).run().expect_code(3);
+    outcome.expect_stderr(&[
+        "warning: no cache is used: cannot open `nowhere`",
+        "2 of 2 fetches",
+    ]);
+    for (number, (members, warning)) in hostile().into_iter().enumerate() {
+        replace_layer(&sandbox, &members);
+        let bad = import(
+            &sandbox,
+            &server,
+            &["--locked", "lock", "--cache-from", "image"],
+        )
+        .run();
+        let bad = bad.expect_code(3);
+        let bad = bad.expect_stderr(&[
+            "warning: one.tar.gz is not taken from `image`",
+            "1 of 2 fetches",
+        ]);
+        if number < 4 {
+            bad.expect_stderr(&[warning]);
+        }
+    }
+    assert!(!sandbox.path("imported").exists());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn what_cannot_be_looked_for_is_found_before_an_image_is() {
+    let (sandbox, server, _) = dead(true);
+    let unpinned = ["--fetches", "fetches.json", "--cache-from", "nowhere"];
+    let outcome = import(&sandbox, &server, &unpinned).run().expect_code(2);
+    outcome
+        .expect_stderr(&[
+            &format!(
+                "the SHA-256 is not known of public/one.tar.gz of task {TASK_A}, public/two.bin"
+            ),
+            "hint: pin it with `sha256` in the list",
+        ])
+        .expect_not_in_stderr(&["nowhere"]);
+    import(&sandbox, &server, &["--locked", "lock"])
+        .run()
+        .expect_code(2)
+        .expect_stderr(&["--cache-from"]);
+    import(
+        &sandbox,
+        &server,
+        &["--locked", "fetches.json", "--cache-from", "image"],
+    )
+    .run()
+    .expect_code(2)
+    .expect_stderr(&["fetches.json is no lock file"]);
 }
