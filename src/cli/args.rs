@@ -184,7 +184,7 @@ pub(super) enum Storage {
 }
 
 /// Where else upstream's files may be.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(super) struct Nearby {
     /// Folder with files under their upstream names, looked at first (repeatable)
     #[arg(long = "distdir", value_name = "DIR")]

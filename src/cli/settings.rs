@@ -22,6 +22,7 @@ use std::{
 const TRANSFERS: usize = 16;
 
 /// What the environment may tune.
+#[derive(Clone)]
 pub(super) struct Tunables {
     pub(super) transfers: usize,
     pub(super) retry: RetryPolicy,

@@ -18,13 +18,13 @@ pub use lock::{Lock, Locked};
 
 use crate::{
     archive::{LAYER_MODES, Placing},
-    batch::{Placed, publish},
+    batch::{Item, Placed, publish},
     digest::Sha256Digest,
     error::{self, Error, Result},
     fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
     fs::{Staging, umask},
     kind::{Cached, FetchTask, Stored, Workshop},
-    observe::{Event, Observer},
+    observe::{Event, Observer, Warnings},
     oci::content,
     rel_path::RelPath,
     safe_url::SafeUrl,
@@ -424,6 +424,30 @@ impl Desk {
             Some(trees) => trees.place(of, &self.staging, make).await,
             None => make(Arc::clone(&self.staging)).await,
         }
+    }
+
+    /// Returns everything in the store as something to be fetched from there.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn items(&self, found: &[Found<'_>]) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for (position, found) in found.iter().enumerate() {
+            let Content::Stored(stored) = &found.content else {
+                continue;
+            };
+            items.push(Item {
+                request: self.read(stored, placing(found.wanted)).await?,
+                locate: None,
+                places: vec![(position, found.wanted.dest.clone())],
+                size: Some(stored.artifact.size),
+                tree: None,
+                // Its bytes were counted when they came into the store, if that was now.
+                observer: Arc::new(Warnings(Arc::clone(&found.observer))),
+                shortcut: None,
+            });
+        }
+        Ok(items)
     }
 
     /// Returns how to read an artifact of the store, which is compared with its record.

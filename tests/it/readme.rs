@@ -199,6 +199,8 @@ fn every_command_runs() {
         "inputs/check-inputs.sh",
         "served/check-inputs.sh",
         "from-image/check-inputs.sh",
+        "from-layers/check-inputs.sh",
+        "imported/check-inputs.sh",
         "caches/pip/.cachelog",
     ] {
         assert!(matches!(tree.at(path).kind, Kind::File { .. }), "{path}");

@@ -1,6 +1,6 @@
 //! What can be typed for `image`.
 
-use super::{OfTask, Tuning};
+use super::{Nearby, OfTask, Push, Tuning};
 use crate::oci::{Digest, Platform};
 use chrono::{SecondsFormat, Timelike};
 use clap::{ArgGroup, Args as ClapArgs, Subcommand, ValueEnum};
@@ -31,7 +31,8 @@ pub(in crate::cli) enum ImageVerb {
 
 /// Make an image with one layer for each fetch, and a cache in it that builds use.
 ///
-/// Fetches are listed as for `task-artifacts`. The same fetches give the same bytes on every machine. A build with
+/// Fetches are listed as for `task-artifacts`, or are those of a TASK of a graph, which come from where `inputs` has them
+/// from. The same fetches give the same bytes on every machine. A build with
 /// `--cache-from` the image takes what its Dockerfile says by `ADD --checksum` from the layers, whether or not upstream has
 /// it any more. The digest of the image is printed.
 #[derive(Debug, ClapArgs)]
@@ -44,14 +45,21 @@ pub(in crate::cli) struct ImageExport {
     #[arg(long, value_name = "TAG", default_value = "latest", value_parser = tag)]
     pub(in crate::cli) tag: String,
     /// Read the list from a file (`-`: standard input) and not from MOZ_FETCHES
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub(in crate::cli) fetches: Option<PathBuf>,
     /// Worker key that must have signed the chains of trust: ed25519, in base64 or hex, or @FILE (repeatable)
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with = "task")]
     pub(in crate::cli) chain_of_trust_key: Vec<String>,
-    /// Read artifacts from a store, or from DIR/task/TASK/artifacts/NAME, and not from a queue
+    /// Read artifacts from a store, or from DIR/task/TASK/artifacts/NAME, and not from a queue; with TASK, the store of
+    /// `inputs`
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) store: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) of: OfTask,
+    #[command(flatten)]
+    pub(in crate::cli) nearby: Nearby,
+    #[command(flatten)]
+    pub(in crate::cli) push: Push,
     /// The directory in the image that fetches go into
     #[arg(long, value_name = "DIR", default_value = "/fetches")]
     pub(in crate::cli) directory: String,

@@ -140,7 +140,7 @@ impl FromStr for LabelledTask {
 }
 
 /// What tasks are created for.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(next_help_heading = "Push")]
 pub(in crate::cli) struct Push {
     /// taskgraph's parameters.yml, for what is not given here

@@ -1,5 +1,5 @@
 //! Images and task graphs: what `kind run`, `inputs` and `image import` take out of layers where upstreams have nothing any
-//! more.
+//! more, and what `image export` makes of the fetches of a task.
 
 use super::import::{ZSTD, blob_of, tampered};
 use super::*;
@@ -551,4 +551,47 @@ fn what_cannot_be_looked_for_is_found_before_an_image_is() {
     .run()
     .expect_code(2)
     .expect_stderr(&["fetches.json is no lock file"]);
+}
+
+#[test]
+fn the_fetches_of_a_task_become_an_image() {
+    let upstreams = upstreams();
+    let (sandbox, server) = graph(&upstreams);
+    serve_well(&server, &upstreams[..1]);
+    sandbox.write("dist/two.bin", &upstreams[1].2);
+    let words = [
+        "image",
+        "export",
+        "all",
+        "--kinds",
+        "taskcluster/kinds",
+        "--store",
+        "store",
+        "--dockerfile",
+    ];
+    let export =
+        |output: &str| run(&sandbox, &words).args(["--distdir", "dist", "--output", output]);
+    let first = printed(export("of-task"));
+    // It is the same image as that of a list with the same artifacts.
+    let digest = image_of(&sandbox, &upstreams, true);
+    let (one, two) = (sha256_hex(&upstreams[0].2), sha256_hex(&upstreams[1].2));
+    let root = server.root();
+    let lines = [
+        format!("# image {digest}"),
+        format!("ADD --link --unpack --checksum=sha256:{one} {root}/one.tar.gz /fetches/"),
+        format!("ADD --link --unpack --checksum=sha256:{two} {root}/two.bin /fetches/second/"),
+    ];
+    assert_eq!(first.lines().collect::<Vec<_>>(), lines);
+    assert_eq!(server.paths(), ["/one.tar.gz"]);
+    // A second time nobody is asked: the store has it all.
+    assert_eq!(printed(export("again.tar")), first);
+    assert_eq!(server.requests().len(), 1);
+    export("x")
+        .args(["--fetches", "fetches.json"])
+        .run()
+        .expect_code(2);
+    let unknown = ["image", "export", "nothing", "--root", ".", "--output", "x"];
+    let unknown = run(&sandbox, &unknown).run().expect_code(2);
+    unknown.expect_stderr(&["there is no task `nothing`"]);
+    assert!(!sandbox.path("x").exists());
 }

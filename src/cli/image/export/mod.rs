@@ -1,12 +1,11 @@
 //! `fetch-content image export`: an image with one layer for each fetch.
 
+mod entries;
 mod output;
 mod packer;
 
 use crate::{
-    cli::{
-        args, image::registry::connection, settings, settings::Tunables, task_artifacts, ui::Ui,
-    },
+    cli::{args, image::registry::connection, settings::Tunables, ui::Ui},
     error::{Error, Result},
     oci::{
         Digest, Layout,
@@ -16,40 +15,36 @@ use crate::{
     },
     rel_path::RelPath,
     stream::bridge::run_blocking,
-    task::{Entry, Tasks},
 };
+use entries::Entries;
 pub(super) use output::REGISTRY;
 use output::{CacheOutput, Output, WrittenCache};
-use packer::{Packed, Packer, Wanted, is_plain};
+use packer::{Packed, Packer};
 use std::{sync::Arc, time::Instant};
 
-/// Where instructions say that a file is from, if nobody knows. Only the last segment of the URL counts.
-const NOWHERE: &str = "https://upstream.invalid";
-
 /// Runs the verb. Nothing is published before everything is there.
-pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
+pub(super) async fn run(mut args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
     let start = Instant::now();
     let directory = RelPath::parse(args.directory.trim_start_matches('/').as_bytes())
         .map_err(|err| Error::usage(format!("--directory {err}")))?;
-    let entries = task_artifacts::entries(args.fetches.as_deref(), ui).await?;
-    let worker_keys = task_artifacts::worker_keys(&args.chain_of_trust_key)?;
     let mut tunables = Tunables::new(&args.tuning)?;
-    // The time of the export must not be in the image.
-    tunables.limits.untimed_is_epoch = true;
     let (client, transfers) = (tunables.client()?, tunables.transfers);
     let connection = connection(&args.way, &client, &tunables);
     let cache_to = args.cache_to.as_deref();
     let cache_to = cache_to.map(|typed| CacheOutput::of(typed, &connection));
     let cache_to = cache_to.transpose()?;
     let base = base(&args).await?;
-    let origin = task_artifacts::origin(args.store.clone(), &client, &tunables.retry).await?;
-    let tasks = Tasks::new(origin, client.clone(), tunables.retry.clone(), worker_keys);
-    let items = task_artifacts::items(&entries, &tasks, ui)?;
-    let wanted = wanted(&entries, &directory)?;
+    let Entries { items, wanted } = if args.of.task.is_some() {
+        Entries::of_task(&mut args, &directory, tunables.clone(), ui).await?
+    } else {
+        Entries::of_list(&args, &directory, (&client, &tunables), ui).await?
+    };
 
     let path = args.output.clone();
     let output = run_blocking(move || Output::open(&path)).await?;
     let staging = Arc::clone(output.layout.staging()?);
+    // The time of the export must not be in the image.
+    tunables.limits.untimed_is_epoch = true;
     let context = tunables.context_in(client, staging, start);
     let layout = Arc::clone(&output.layout);
     let packed = Packer::new(context, layout, format(args.compression))
@@ -76,29 +71,6 @@ pub(super) async fn run(args: args::ImageExport, ui: &Arc<Ui>) -> Result<()> {
     }
     ui.summary(start.elapsed());
     Ok(())
-}
-
-/// Returns where entries go in the image, and where instructions say that they are from.
-fn wanted(entries: &[Entry], directory: &RelPath) -> Result<Vec<Wanted>> {
-    let root = settings::text("TASKCLUSTER_ROOT_URL")?;
-    let wanted = entries.iter().map(|entry| {
-        let name = entry.artifact.file_name();
-        let url = root.as_ref().map(|root| {
-            let root = root.trim_end_matches('/');
-            let (task, artifact) = (&entry.task, &entry.artifact);
-            format!("{root}/api/queue/v1/task/{task}/artifacts/{artifact}")
-        });
-        let url = url.filter(|url| is_plain(url.as_bytes()));
-        let url = url.unwrap_or_else(|| format!("{NOWHERE}/{name}"));
-        let components = entry.dest.components();
-        Wanted {
-            name: name.to_owned(),
-            url,
-            directory: components.fold(directory.clone(), |way, part| way.join(part)),
-            extract: entry.extract,
-        }
-    });
-    Ok(wanted.collect())
 }
 
 fn format(compression: args::Compression) -> LayerFormat {
