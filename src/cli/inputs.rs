@@ -6,7 +6,7 @@ use crate::{
     fs::Staging,
     http::{Client, RetryPolicy},
     inputs::{Desk, Lock, Locked, Remote, Wanted},
-    kind::{FetchTask, Graph, Input, artifact_name},
+    kind::{Graph, Input, artifact_name},
     rel_path::RelPath,
     stream::bridge::run_blocking,
     task::{Deployment, Origin, TaskId, Tasks, parse_entries},
@@ -209,12 +209,14 @@ pub(super) fn use_lock(locked: &[Locked], wanted: &mut [Wanted]) {
         let Some(named) = locked.iter().find(is_it) else {
             continue;
         };
-        // What is made here has the same id on every machine, and another one if it is defined otherwise now.
-        let id_here = wanted.made_by.as_ref().map(FetchTask::id_here);
-        if id_here.is_none() {
+        let Some(task) = &wanted.made_by else {
             wanted.task = Some(named.task.clone());
-        }
-        if id_here.is_none_or(|id| id == named.task) {
+            wanted.locked = Some(named.clone());
+            continue;
+        };
+        // What is made here has the same id on every machine, and another one if it is defined otherwise now. If a
+        // deployment has made it, the digest that it has now must tell.
+        if task.id_here() == named.task || task.pinned() == Some(named.sha256) {
             wanted.locked = Some(named.clone());
         }
     }

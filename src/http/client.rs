@@ -91,7 +91,7 @@ impl Source {
         }
     }
 
-    /// Returns the name that the content has there, if it has one.
+    /// Returns the name that the content has there, if it is one that a file can have.
     #[must_use]
     pub fn file_name(&self) -> Option<String> {
         let name = match self {
@@ -102,7 +102,9 @@ impl Source {
             }
             Self::File(path) => path.file_name()?.to_str()?.to_owned(),
         };
-        Some(name).filter(|name| !name.is_empty())
+        let is_name =
+            !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
+        is_name.then_some(name)
     }
 }
 
@@ -418,5 +420,30 @@ pub(super) fn check_followable(from: &Url, target: &Url) -> Result<()> {
             url: SafeUrl::from(from),
             problem: format!("to a `{scheme}:` URL, which is not http or https"),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Source};
+    use url::Url;
+
+    #[test]
+    fn names_of_content_lead_nowhere_else() {
+        for (url, name) in [
+            ("https://h/a/b.tar.xz?c/d#e", Some("b.tar.xz")),
+            ("https://h/a%20b%25", Some("a b%")),
+            ("https://h/a/", None),
+            ("https://h", None),
+            ("https://h/%2Fetc%2Fpasswd", None),
+            ("https://h/..%2Fx", None),
+            ("https://h/x%2F..", None),
+            ("https://h/a%00", None),
+            ("https://h/%ff", None),
+        ] {
+            let address = Address::from(Url::parse(url).unwrap());
+            let found = Source::Url(Box::new(address)).file_name();
+            assert_eq!(found.as_deref(), name, "{url}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::desk::{Upstream, run, serve_well, write_graph};
 use crate::support::archives::{Member, zst};
 use crate::support::server::Server;
+use crate::support::serving::Serving;
 use crate::support::tree::Tree;
 
 /// An archive and a file that is none.
@@ -288,6 +289,65 @@ fn a_lock_is_held_by_what_comes_out_of_an_image() {
 }
 
 #[test]
+fn a_lock_of_what_is_defined_otherwise_now_is_not_held() {
+    let (sandbox, _, digest) = dead(true);
+    let server = Server::start();
+    let mut changed = upstreams();
+    changed[0].2 = gz(&tar_of(&[file("one/run", "other")]));
+    serve_well(&server, &changed);
+    write_graph(&sandbox, &server.root(), &changed);
+    // The image has what the lock has, and nobody wants that any more.
+    let words = ["--locked", "lock", "--trust-cache", &digest];
+    let outcome = inputs(&sandbox, "changed", &words).run().expect_code(2);
+    outcome.expect_stderr(&["the inputs are not those of lock: fetch-one is "]);
+    assert!(!sandbox.path("in-changed").exists());
+}
+
+#[test]
+fn locks_of_a_deployment_s_artifacts_know_trees_too() {
+    let (sandbox, server, _) = dead(true);
+    move_graph(&sandbox, &server);
+    let (mut lock, one) = read_lock(&sandbox);
+    lock["inputs"][one]["task"] = TASK_B.into();
+    sandbox.write("lock", lock.to_string());
+    success(inputs(&sandbox, "trees", &["--locked", "lock"])).expect_stderr(&["fetched 2 of 2"]);
+    made(&sandbox, "expected").assert_same(&made(&sandbox, "in-trees"), "trees of an image");
+}
+
+#[test]
+fn inputs_of_a_task_come_out_of_an_image() {
+    let (sandbox, _, digest) = dead(true);
+    let list = pinned(&sandbox).to_string();
+    let deployment = Serving::writing(sandbox.path("ci"));
+    let definition = json!({
+        "created": "2026-01-02T03:04:05.000Z", "expires": "3000-01-02T03:04:05.000Z",
+        "payload": {"env": {"MOZ_FETCHES": list}},
+    });
+    let path = format!("/api/queue/v1/task/{TASK_B}");
+    deployment.send("PUT", &path, &definition).expect(200);
+    let words = [
+        "inputs",
+        "--task-id",
+        TASK_B,
+        "--store",
+        "store",
+        "--dest",
+        "made",
+    ];
+    let run = |words: &[&str], more: &[&str]| {
+        let run = run(&sandbox, words).args(["--attempts", "1"]).args(more);
+        run.env("TASKCLUSTER_ROOT_URL", deployment.root())
+    };
+    // The deployment has the list, and nothing that is in it.
+    run(&words, &[]).run().expect_code(3);
+    let image = ["--cache-from", "image", "--trust-cache", &digest];
+    success(run(&words, &image)).expect_stderr(&["fetched 2 of 2"]);
+    made(&sandbox, "expected").assert_same(&made(&sandbox, "made"), "inputs of a task");
+    assert_eq!(listed(&sandbox, "store").len(), 1);
+    assert!(listed(&sandbox, "store")[0].starts_with(&format!("{TASK_A} public/two.bin")));
+}
+
+#[test]
 fn inputs_do_without_a_bad_image_and_write_nothing_outside() {
     let upstreams = upstreams();
     let (sandbox, server) = graph(&upstreams);
@@ -431,19 +491,21 @@ fn import<'a>(sandbox: &'a Sandbox, server: &Server, words: &[&str]) -> Invocati
     import.env("HOME", sandbox.path("home").to_str().expect("a path"))
 }
 
+/// The list with the digests of everything.
+fn pinned(sandbox: &Sandbox) -> Value {
+    let mut list: Value = serde_json::from_slice(&sandbox.read("fetches.json")).expect("JSON");
+    let entries = list.as_array_mut().expect("a list").iter_mut();
+    for (entry, (.., content)) in entries.zip(upstreams()) {
+        entry["sha256"] = sha256_hex(&content).into();
+    }
+    list
+}
+
 #[test]
 fn fetches_are_imported_by_lock_list_or_graph_and_nobody_is_asked() {
     let (sandbox, server, digest) = dead(true);
     move_graph(&sandbox, &server);
-    let mut list: Value = serde_json::from_slice(&sandbox.read("fetches.json")).expect("JSON");
-    for (entry, (.., content)) in list
-        .as_array_mut()
-        .expect("a list")
-        .iter_mut()
-        .zip(upstreams())
-    {
-        entry["sha256"] = sha256_hex(&content).into();
-    }
+    let list = pinned(&sandbox);
     sandbox.write("pinned.json", list.to_string());
     let graph = [
         "all",
