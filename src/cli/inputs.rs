@@ -29,6 +29,9 @@ pub(super) async fn run(args: args::Inputs, ui: &Arc<Ui>) -> Result<()> {
         Some(path) => Some(run_blocking(move || Lock::read(&path)).await?),
         None => None,
     };
+    if args.lock.is_some() && !args.making.import.trust_cache.is_empty() {
+        ui.warning("--trust-cache has no effect with --lock: its hashes are those of archives that were verified");
+    }
     let workshop = workshop(args.making, tunables, start, ui).await?;
     let remote = remote(&workshop.context.client, &retry)?;
     let mut wanted = match &args.task_id {
