@@ -116,6 +116,11 @@ impl Dir {
         Ok(names)
     }
 
+    /// Sets the permission bits of the directory itself.
+    pub(crate) fn set_own_mode(&self, mode: Mode) -> Result<()> {
+        fs::fchmod(&self.fd, mode).context("set permissions of", &self.path)
+    }
+
     /// Sets the permission bits of a child directory.
     pub(crate) fn set_mode(&self, name: &OsStr, mode: Mode) -> Result<()> {
         let path = self.path.join(name);

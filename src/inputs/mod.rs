@@ -17,12 +17,12 @@ mod trees;
 pub use lock::{Lock, Locked};
 
 use crate::{
-    archive::{LAYER_MODES, Placing},
+    archive::Placing,
     batch::{Item, Placed, publish},
     digest::Sha256Digest,
     error::{self, Error, Result},
     fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
-    fs::{Staging, umask},
+    fs::Staging,
     kind::{Cached, FetchTask, Stored, Workshop},
     observe::{Event, Observer, Warnings},
     oci::content,
@@ -190,6 +190,10 @@ impl Desk {
         let Some(images) = &workshop.images else {
             return Ok(None);
         };
+        // Only the deployment can vouch for it.
+        if wanted.verify_hash && wanted.task.is_some() && self.remote.is_some() {
+            return Ok(None);
+        }
         let made_by = wanted.made_by.as_ref().filter(|_| wanted.task.is_none());
         if let Some(task) = made_by
             && let Some(stored) = workshop.take(task, &wanted.dest, &**observer).await?
@@ -359,7 +363,9 @@ impl Desk {
         found: &[Found<'_>],
         may_link: bool,
     ) -> Result<Vec<Option<Sha256Digest>>> {
-        let trees = self.workshop.store.trees().map(Trees::new);
+        // A tree that is kept has only been looked at since it was unpacked; a lock vouches for content.
+        let trees = self.workshop.store.trees().filter(|_| !self.for_lock);
+        let trees = trees.map(Trees::new);
         let placed = stream::iter(found.iter().enumerate()).map(|(position, found)| {
             let trees = trees.as_ref();
             async move {
@@ -386,8 +392,7 @@ impl Desk {
     /// Returns the hash of what something unpacked to, for a lock. Where the umask takes more than it usually does, there
     /// is none that would be right elsewhere.
     async fn hash(&self, wanted: &Wanted, staged: &Staged) -> Result<Option<Sha256Digest>> {
-        let is_usual = umask().bits() & LAYER_MODES == 0;
-        if !self.for_lock || !wanted.extract || !is_usual {
+        if !self.for_lock || !wanted.extract || !content::is_comparable() {
             return Ok(None);
         }
         let (directory, staging) = (staged.directory.clone(), Arc::clone(&self.staging));

@@ -79,7 +79,7 @@ impl Workshop {
     /// Performs a task with the file that an image has in a directory, if one has it.
     ///
     /// # Errors
-    /// Those of the store, and what is wrong with the task.
+    /// Those of the store.
     pub async fn take(
         &self,
         task: &FetchTask,
@@ -89,8 +89,12 @@ impl Workshop {
         let (Some(images), Upstream::StaticUrl(file)) = (&self.images, &task.upstream) else {
             return Ok(None);
         };
+        // What is wrong with the task is told by whoever performs it. Perhaps nobody has to.
+        let Ok(request) = file_name(task).and_then(|name| self.request(file, name)) else {
+            return Ok(None);
+        };
         let wanted = Wanted {
-            request: &self.request(file, file_name(task)?)?,
+            request: &request,
             places: std::slice::from_ref(directory),
             tree: None,
             observer,

@@ -9,7 +9,7 @@ use crate::{
     archive::LAYER_MODES,
     digest::Sha256Digest,
     error::Result,
-    fs::{Context, Dir},
+    fs::{Context, Dir, umask},
     oci::Digest,
 };
 use rustix::fs::{FileType, Stat};
@@ -17,6 +17,11 @@ use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path};
 
 /// The permissions of the directory itself do not count: it is no part of what was unpacked.
 const ROOT: u32 = 0o755;
+
+/// Returns whether hashes here are those that they would be elsewhere: not where the umask takes what layers have.
+pub(crate) fn is_comparable() -> bool {
+    umask().bits() & LAYER_MODES == 0
+}
 
 /// Hashes all that is in a directory of a staging area. `check` may refuse so many bytes of content: files with holes take
 /// no room, but time.

@@ -57,6 +57,8 @@ struct Image {
 /// What was taken from an image.
 struct Taken {
     staged: Staged,
+    /// Whether it is the file, and not what that was unpacked to.
+    is_file: bool,
     /// What was read for it.
     bytes: u64,
     /// Where that is from.
@@ -80,6 +82,7 @@ impl Imports {
         warn: &(dyn Fn(String) + Sync),
     ) -> Self {
         let mut usable = Vec::new();
+        let mut unmet = trusted.to_vec();
         for blobs in images {
             let shown = blobs.shown();
             let top = match blobs.top().await {
@@ -97,11 +100,17 @@ impl Imports {
                 }
             }
             let is_trusted = trusted.contains(&top.digest);
+            unmet.retain(|digest| *digest != top.digest);
             usable.push(Image {
                 blobs,
                 caches,
                 is_trusted,
             });
+        }
+        for digest in unmet {
+            warn(format!(
+                "no image that was given has the trusted digest {digest}"
+            ));
         }
         Self {
             images: usable,
@@ -184,11 +193,16 @@ impl<'a> Search<'a> {
         let sought: Option<Vec<Sought>> = sought.collect();
         let (mut bytes, mut staged, mut from) = (0, Vec::new(), None);
         for sought in sought? {
-            let Some(taken) = self.find(sought).await else {
+            let Some(taken) = self.find(&sought).await else {
                 // It is looked for elsewhere for all places, then.
                 remove(staged, self.context).await;
                 return None;
             };
+            if sought.extract && taken.is_file {
+                // Whoever made the layers took it for no archive. Here, that is seen by its content.
+                remove(staged, self.context).await;
+                return self.made_of(taken, name).await;
+            }
             bytes += taken.bytes;
             staged.push(taken.staged);
             from.get_or_insert(taken.from);
@@ -223,7 +237,7 @@ impl<'a> Search<'a> {
                         continue;
                     }
                     let sought = self.sought(name, place, extract, Believed::File);
-                    if let Some(taken) = self.find(sought).await {
+                    if let Some(taken) = self.find(&sought).await {
                         return self.made_of(taken, name).await;
                     }
                 }
@@ -244,7 +258,7 @@ impl<'a> Search<'a> {
     }
 
     /// Looks for one thing in all images. What cannot be used is told.
-    async fn find(&self, sought: Sought) -> Option<Taken> {
+    async fn find(&self, sought: &Sought) -> Option<Taken> {
         for (number, image) in self.imports.images.iter().enumerate() {
             if sought.believed == Believed::Unpacked && !image.is_trusted {
                 continue;
@@ -256,9 +270,11 @@ impl<'a> Search<'a> {
             if self.missed().contains(&(number, file.clone())) {
                 continue;
             }
-            for (cache, outcome) in image.results(&sought) {
-                match image.take(&sought, cache, outcome, self.context).await {
+            for (cache, outcome) in image.results(sought) {
+                match image.take(sought, cache, outcome, self.context).await {
                     Ok(taken) => return Some(taken),
+                    // What was unpacked has no file of its name, as a rule.
+                    Err(_) if sought.extract && sought.believed == Believed::File => {}
                     Err(problem) => self.warn(&image.blobs.shown(), &sought.name, &problem),
                 }
             }
@@ -276,6 +292,7 @@ impl<'a> Search<'a> {
             staged: file,
             bytes,
             from,
+            ..
         } = taken;
         if matches!(request.placings[..], [Placing::Keep]) && request.file_name == name {
             let staged = vec![file];
@@ -348,20 +365,22 @@ impl Image {
             .fold(0, u64::saturating_add);
         let taken = self.apply(sought, layers, context).await;
         taken
-            .map(|staged| Taken {
+            .map(|(staged, is_file)| Taken {
                 staged,
+                is_file,
                 bytes,
                 from: SafeUrl::of_file(Path::new(&self.blobs.shown())),
             })
             .map_err(|err| chain(&err))
     }
 
+    /// Returns what is looked for, and whether it is the file itself.
     async fn apply(
         &self,
         sought: &Sought,
         layers: Vec<(Descriptor, Digest)>,
         context: &Context,
-    ) -> Result<Staged> {
+    ) -> Result<(Staged, bool)> {
         let staging = Arc::clone(&context.staging);
         let root = run_blocking(move || staging.fresh()).await?;
         let sizes = layers.iter().map(|(layer, _)| layer.size);
@@ -373,11 +392,13 @@ impl Image {
         let (sought, staging) = (sought.clone(), Arc::clone(&context.staging));
         run_blocking(move || {
             let picked = applied.and_then(|()| sought.pick(&root, &staging, &check));
-            if !matches!(&picked, Ok(staged) if staged.directory.starts_with(&root)) {
+            // Files are copied, trees stay where they are.
+            let is_tree = matches!(&picked, Ok(staged) if staged.directory.starts_with(&root));
+            if !is_tree {
                 // What cannot be removed now goes with the staging area.
                 let _ = fs::remove_tree(&root);
             }
-            picked
+            picked.map(|staged| (staged, !is_tree))
         })
         .await
     }

@@ -13,13 +13,16 @@ use crate::{
     },
     rel_path::RelPath,
 };
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode};
 use std::{
     collections::HashSet,
     ffi::OsStr,
     io,
     path::{Path, PathBuf},
 };
+
+/// The permissions of a directory that nothing says anything of.
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -108,15 +111,20 @@ impl Sought {
             }
         }
         let path = directory.path().to_owned();
-        match self.believed {
-            Believed::Tree(expected) => self.check_tree(&path, &expected, check)?,
-            Believed::File | Believed::Unpacked => {}
+        if let Believed::Tree(expected) = self.believed {
+            self.check_tree(&path, &expected, check)?;
         }
+        // It becomes the destination, or what is in it does.
+        directory.set_own_mode(Mode::from_raw_mode(DIRECTORY_MODE))?;
         Ok(staged(path))
     }
 
     /// Compares what something was unpacked to.
     fn check_tree(&self, tree: &Path, expected: &Sha256Digest, check: &CheckSize) -> Result<()> {
+        if !content::is_comparable() {
+            let problem = "what it unpacks to can be compared with the lock where the umask is 022";
+            return Err(Error::usage(problem));
+        }
         let actual = content::of_tree(tree, check)?;
         if actual == *expected {
             return Ok(());

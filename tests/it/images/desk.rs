@@ -482,6 +482,47 @@ fn trees_that_are_not_those_of_the_lock_are_a_warning_and_a_miss() {
     }
 }
 
+#[test]
+fn an_archive_that_a_layer_has_as_it_is_is_unpacked() {
+    let (sandbox, server, _) = dead(true);
+    move_graph(&sandbox, &server);
+    let (_, name, archive) = &upstreams()[0];
+    let members = [dir("fetches/"), file(format!("fetches/{name}"), archive)];
+    let digest = replace_layer(&sandbox, &members);
+    for (store, words) in [
+        ("locked", ["--locked", "lock"]),
+        ("trusted", ["--trust-cache", &digest]),
+    ] {
+        success(inputs(&sandbox, store, &words)).expect_stderr(&["fetched 2 of 2"]);
+        let made = made(&sandbox, &format!("in-{store}"));
+        self::made(&sandbox, "expected").assert_same(&made, store);
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_lock_does_not_vouch_for_what_has_been_lying_in_the_store() {
+    let upstreams = upstreams();
+    let (sandbox, server) = graph(&upstreams);
+    serve_well(&server, &upstreams);
+    let inputs = |words: [&str; 6]| success(run(&sandbox, &INPUTS).args(words));
+    inputs(["--store", "new", "--dest", "new-inputs", "--lock", "lock"]);
+    success(run(&sandbox, &INPUTS).args(["--store", "old", "--dest", "old-inputs"]));
+    let find = ["-c", "find old -name secret"];
+    let kept = printed(sandbox.program("sh").args(find));
+    let kept = sandbox.path(kept.trim());
+    let time = std::fs::metadata(&kept)
+        .and_then(|kept| kept.modified())
+        .expect("a time");
+    std::fs::write(&kept, "x").expect("a writable file");
+    let file = std::fs::File::options().write(true).open(&kept);
+    file.and_then(|file| file.set_modified(time))
+        .expect("its time as before");
+    inputs(["--store", "old", "--dest", "locked", "--lock", "again"]);
+    assert_eq!(sandbox.read("again"), sandbox.read("lock"));
+    assert_eq!(sandbox.read("locked/one/secret"), b"s");
+}
+
 fn import<'a>(sandbox: &'a Sandbox, server: &Server, words: &[&str]) -> Invocation<'a> {
     let import = sandbox
         .binary()
