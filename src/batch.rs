@@ -12,9 +12,8 @@ use crate::{
     stream::bridge::{ended_well, run_blocking},
 };
 use futures::{
-    FutureExt, StreamExt,
+    FutureExt,
     future::{BoxFuture, maybe_done},
-    stream,
 };
 use std::{cmp::Reverse, collections::HashMap, path::Path, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -88,39 +87,24 @@ impl Item {
 ///
 /// # Cancel safety
 /// When dropped, transfers end at once; jobs that write end at their next chunk and remove what they made.
-pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
-    let turns = Arc::new(Semaphore::new(transfers.min(Semaphore::MAX_PERMITS)));
-    // What takes longest must not begin last.
-    items.sort_by_key(|item| Reverse(item.size));
-    let mut running = JoinSet::new();
-    let mut placed: Vec<Placed> = Vec::new();
-    for mut item in items {
+pub async fn run(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
+    let mut running = start(items, transfers, |mut item| {
         let context = Arc::clone(&context);
-        let mut turn = Box::pin(maybe_done(Arc::clone(&turns).acquire_owned()));
-        // Stands in line from here on, in whatever order tasks begin.
-        let _ = turn.as_mut().now_or_never();
-        running.spawn(async move {
-            turn.as_mut().await;
-            let turn = turn.as_mut().take_output();
-            let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
-            let staged = item.get(&context).await;
-            let staged = match staged {
-                Ok(staged) => staged,
-                Err(source) => {
-                    return Err(Error::Fetch {
-                        name: item.request.name,
-                        source: Box::new(source),
-                    });
-                }
-            };
-            Ok(item.placed(staged))
-        });
-    }
+        async move {
+            match item.get(&context).await {
+                Ok(staged) => Ok(item.placed(staged)),
+                Err(source) => Err(Error::Fetch {
+                    name: item.request.name,
+                    source: Box::new(source),
+                }),
+            }
+        }
+    });
+    let mut placed = Vec::new();
     while let Some(ended) = running.join_next().await {
         placed.extend(ended_well(ended)??);
     }
-    placed.sort_by_key(|placed| placed.position);
-    run_blocking(move || publish(&placed, &context.staging)).await
+    publish_all(placed, context).await
 }
 
 /// Takes all items from their shortcuts, and publishes them when every one of them is there.
@@ -129,24 +113,56 @@ pub async fn run(mut items: Vec<Item>, context: Arc<Context>, transfers: usize) 
 /// [`Error::Missing`] with all that no shortcut has. Nothing is published then.
 pub async fn take(items: Vec<Item>, context: Arc<Context>, transfers: usize) -> Result<()> {
     let of = items.len();
-    let taken = stream::iter(items).map(|item| async {
-        let staged = item.take(&context).await;
-        (item, staged)
+    let mut running = start(items, transfers, |item| {
+        let context = Arc::clone(&context);
+        async move {
+            Ok(match item.take(&context).await {
+                Some(staged) => Ok(item.placed(staged)),
+                None => Err((item.places.first().map(|place| place.0), item.request.name)),
+            })
+        }
     });
-    let mut taken = taken.buffer_unordered(transfers);
     let (mut placed, mut missing) = (Vec::new(), Vec::new());
-    while let Some((item, staged)) = taken.next().await {
-        match staged {
-            Some(staged) => placed.extend(item.placed(staged)),
-            None => missing.push((item.places.first().map(|place| place.0), item.request.name)),
+    while let Some(ended) = running.join_next().await {
+        match ended_well(ended)?? {
+            Ok(taken) => placed.extend(taken),
+            Err(item) => missing.push(item),
         }
     }
-    drop(taken);
     if !missing.is_empty() {
         missing.sort();
         let names = missing.into_iter().map(|(_, name)| name).collect();
         return Err(Error::Missing { names, of });
     }
+    publish_all(placed, context).await
+}
+
+/// Begins work on all items, as many at a time as there may be transfers. What is dropped ends.
+fn start<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+    mut items: Vec<Item>,
+    transfers: usize,
+    work: impl Fn(Item) -> F,
+) -> JoinSet<Result<T>> {
+    let turns = Arc::new(Semaphore::new(transfers.min(Semaphore::MAX_PERMITS)));
+    // What takes longest must not begin last.
+    items.sort_by_key(|item| Reverse(item.size));
+    let mut running = JoinSet::new();
+    for item in items {
+        let mut turn = Box::pin(maybe_done(Arc::clone(&turns).acquire_owned()));
+        // Stands in line from here on, in whatever order tasks begin.
+        let _ = turn.as_mut().now_or_never();
+        let work = work(item);
+        running.spawn(async move {
+            turn.as_mut().await;
+            let turn = turn.as_mut().take_output();
+            let _turn = turn.and_then(Result::ok).ok_or(Error::Cancelled)?;
+            work.await
+        });
+    }
+    running
+}
+
+async fn publish_all(mut placed: Vec<Placed>, context: Arc<Context>) -> Result<()> {
     placed.sort_by_key(|placed| placed.position);
     run_blocking(move || publish(&placed, &context.staging)).await
 }
