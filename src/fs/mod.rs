@@ -31,6 +31,7 @@ pub(crate) use files::{
 pub(crate) use lock::Lock;
 pub(crate) use merge::{descend, merge};
 pub use outgoing::Outgoing;
+pub(crate) use outgoing::Reading;
 pub use owner::Owner;
 pub use staging::Staging;
 pub(crate) use tree::{Attributes, Mtime, Tree};

@@ -3,7 +3,7 @@
 use crate::{
     digest::{Sha256Digest, Sha512Digest},
     error::{Error, Result},
-    fs::Outgoing,
+    fs::{Outgoing, Reading},
     http::{
         Address, Client, Reply,
         client::{MAX_REDIRECTS, check_followable},
@@ -187,6 +187,8 @@ impl Client {
     ) -> Result<(bool, Response)> {
         let url = SafeUrl::from(&address.url);
         let patience = self.settings().stall_timeout;
+        // Before anything is sent: of an empty file, all is sent then, however soon the answer comes.
+        let reading = file.open().await?;
         let (pieces, mut taken) = mpsc::channel::<Bytes>(DEPTH);
         let body = stream::poll_fn(move |context| {
             let piece = taken.poll_recv(context);
@@ -205,7 +207,7 @@ impl Client {
             on_piece,
         };
         let (all_sent, response) = tokio::select! {
-            sent = feed.run(file) => {
+            sent = feed.run(reading) => {
                 let sent = sent?;
                 let Ok(answer) = timeout(patience, &mut answer).await else {
                     return Err(silent(&url, patience, "no answer", sent));
@@ -230,8 +232,7 @@ struct Feed<'a, P> {
 impl<P: FnMut(u64, &[u8])> Feed<'_, P> {
     /// Reads the file to its end, which is the request's, and returns how many bytes that were. A request that has
     /// ended takes nothing more: then this waits for ever, since what became of the request is for the answer to tell.
-    async fn run(mut self, file: &Outgoing) -> Result<u64> {
-        let mut reading = file.open().await?;
+    async fn run(mut self, mut reading: Reading<'_>) -> Result<u64> {
         let mut buffer = vec![0; PIECE];
         let mut sent = 0;
         // There is nothing to wait for behind the last piece: its answer may be there at once.
@@ -263,5 +264,60 @@ fn silent(url: &SafeUrl, after: Duration, what: &str, sent: u64) -> Error {
             io::ErrorKind::TimedOut,
             format!("{what} for {after:?} ({sent} were sent until then)"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hashes, Outgoing};
+    use crate::http::{Address, Client, Settings};
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::mpsc,
+        thread,
+        time::Duration,
+    };
+    use tokio::runtime::Builder;
+
+    /// Answers one request without a body, and tells so.
+    fn answer_once(listener: TcpListener) -> mpsc::Receiver<()> {
+        let (answered, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            let _ = answered.send(());
+            // Until the other side has read it.
+            let _ = stream.read(&mut [0]);
+        });
+        heard
+    }
+
+    #[test]
+    fn an_empty_file_is_sent_however_late_it_is_opened() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/empty", listener.local_addr().unwrap());
+        let answered = answer_once(listener);
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).max_blocking_threads(1);
+        let runtime = runtime.enable_all().build().unwrap();
+        // Nothing is opened before the answer is there, or would be.
+        runtime.spawn_blocking(move || {
+            let _ = answered.recv_timeout(Duration::from_millis(300));
+            thread::sleep(Duration::from_millis(50));
+        });
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let file = Outgoing::at(empty.path()).unwrap();
+        let client = Client::new(Settings::default()).unwrap();
+        let address = Address::from(url.parse::<url::Url>().unwrap());
+        let sending = client.put_file(&address, &file, Hashes::one(), &());
+        assert_eq!(runtime.block_on(sending).unwrap().bytes, 0);
     }
 }
