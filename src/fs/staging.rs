@@ -9,7 +9,10 @@ use rustix::{fs::Mode, io::Errno};
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 /// What the names of staging directories begin with.
@@ -29,9 +32,21 @@ pub struct Staging {
     created: Vec<PathBuf>,
     keep_parent: AtomicBool,
     next: AtomicU32,
+    /// Another one that this is in, which lives as long.
+    within: Option<Arc<Staging>>,
 }
 
 impl Staging {
+    /// Makes a staging directory in a directory of another one, which is not removed before this.
+    ///
+    /// # Errors
+    /// As [`Staging::inside`].
+    pub fn within(outer: &Arc<Self>, parent: &Path) -> Result<Self> {
+        let mut staging = Self::inside(parent)?;
+        staging.within = Some(Arc::clone(outer));
+        Ok(staging)
+    }
+
     /// Makes a staging directory in `parent` and removes those that killed runs left there.
     ///
     /// # Errors
@@ -57,6 +72,7 @@ impl Staging {
                 created,
                 keep_parent: AtomicBool::new(false),
                 next: AtomicU32::new(0),
+                within: None,
             }),
             Err(err) => {
                 remove_empty(&created);

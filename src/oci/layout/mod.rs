@@ -104,6 +104,19 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Begins a layout in a staging directory, which lives as long as anybody writes to the layout.
+    ///
+    /// # Errors
+    /// [`Error::Fs`].
+    pub fn create_within(outer: &Arc<Staging>) -> Result<Self> {
+        let path = outer.fresh()?;
+        let staging = Some(Arc::new(Staging::within(outer, &path)?));
+        Ok(Self {
+            path,
+            place: Place::Directory { staging },
+        })
+    }
+
     /// Left-overs of killed runs are nothing.
     fn holds_nothing(&self) -> Result<bool> {
         let names = fs::list(&self.path)?;

@@ -26,7 +26,7 @@ pub(super) struct Output {
     /// What is written to.
     pub(super) layout: Arc<Layout>,
     /// The tar that it becomes, and where that is made.
-    tar: Option<(PathBuf, Staging)>,
+    tar: Option<(PathBuf, Arc<Staging>)>,
 }
 
 impl Output {
@@ -37,8 +37,8 @@ impl Output {
             let layout = Arc::new(Layout::create(path)?);
             return Ok(Self { layout, tar: None });
         }
-        let staging = Staging::inside(path.parent().unwrap_or(Path::new("")))?;
-        let layout = Layout::create(&staging.fresh()?)?;
+        let staging = Arc::new(Staging::inside(path.parent().unwrap_or(Path::new("")))?);
+        let layout = Layout::create_within(&staging)?;
         Ok(Self {
             layout: Arc::new(layout),
             tar: Some((path.to_owned(), staging)),
