@@ -37,7 +37,7 @@ pub struct Item {
 }
 
 /// Finds out where something is, which is not asked for before its turn has come and no shortcut has it.
-pub type Locate = Box<dyn Fn() -> BoxFuture<'static, Result<Source>> + Send + Sync>;
+pub type Locate = Box<dyn FnOnce() -> BoxFuture<'static, Result<Source>> + Send + Sync>;
 
 impl Item {
     /// Takes it from its shortcut, or fetches it. There is one result for each of the request's placings.
@@ -48,7 +48,7 @@ impl Item {
         if let Some(staged) = self.take(context).await {
             return Ok(staged);
         }
-        if let Some(locate) = &self.locate {
+        if let Some(locate) = self.locate.take() {
             self.request.sources.push(locate().await?);
         }
         fetch(&self.request, context, &*self.observer).await

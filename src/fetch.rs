@@ -390,3 +390,11 @@ fn take(verifier: &mut Verifier, chunk: &[u8], observer: &dyn Observer) {
         bytes: chunk.len() as u64,
     });
 }
+
+/// Returns what was made of a request with one placing.
+///
+/// # Errors
+/// [`Error::Cancelled`] if there is nothing.
+pub(crate) fn only(staged: Vec<Staged>) -> Result<Staged> {
+    staged.into_iter().next().ok_or(Error::Cancelled)
+}

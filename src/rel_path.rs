@@ -101,6 +101,13 @@ impl RelPath {
         RelPath(path)
     }
 
+    /// Returns the path of what is at another path below this one.
+    #[must_use]
+    pub fn join_all(&self, below: &Self) -> Self {
+        let way = self.clone();
+        below.components().fold(way, |way, name| way.join(name))
+    }
+
     /// Returns the bytes of the path.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

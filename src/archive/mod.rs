@@ -60,6 +60,14 @@ pub enum Placing {
     Repack(Repack),
 }
 
+impl Placing {
+    /// Returns what to do with something that is to be extracted if it is an archive, or is not.
+    #[must_use]
+    pub fn of(extract: bool) -> Self {
+        if extract { Self::Extract } else { Self::Keep }
+    }
+}
+
 /// What archive content was that was unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unpacked {

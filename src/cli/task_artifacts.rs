@@ -173,11 +173,7 @@ pub(super) fn items(entries: &[Entry], tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Resu
         };
         let item = &mut items[number];
         item.places.push((position, entry.dest.clone()));
-        item.request.placings.push(if entry.extract {
-            Placing::Extract
-        } else {
-            Placing::Keep
-        });
+        item.request.placings.push(Placing::of(entry.extract));
     }
     Ok(items)
 }
@@ -202,7 +198,6 @@ fn item(entry: &Entry, tasks: &Arc<Tasks>, ui: &Arc<Ui>) -> Item {
     Item {
         request,
         locate: Some(Box::new(move || {
-            let (tasks, task, artifact) = (Arc::clone(&tasks), task.clone(), artifact.clone());
             async move { tasks.source(&task, &artifact).await }.boxed()
         })),
         places: Vec::new(),

@@ -21,7 +21,7 @@ use crate::{
     batch::{Item, Placed, publish},
     digest::Sha256Digest,
     error::{self, Error, Result},
-    fetch::{Context, Request, Staged, Wanted as Fetch, fetch},
+    fetch::{Context, Request, Staged, Wanted as Fetch, fetch, only},
     fs::Staging,
     kind::{Cached, FetchTask, Stored, Workshop},
     observe::{Event, Observer, Warnings},
@@ -219,7 +219,7 @@ impl Desk {
                     tree: wanted.locked.as_ref().and_then(|locked| locked.tree),
                     observer: &**observer,
                 };
-                images.take(fetch, &context).await.map(first).transpose()
+                images.take(fetch, &context).await.map(only).transpose()
             }
         };
         if let Some(task) = &wanted.task
@@ -322,7 +322,7 @@ impl Desk {
             sources: vec![source],
             ..request(wanted, expected, Placing::Keep)
         };
-        let staged = first(fetch(&request, &self.workshop.context, &**observer).await?)?;
+        let staged = only(fetch(&request, &self.workshop.context, &**observer).await?)?;
         self.keep(wanted, task, &staged).await
     }
 
@@ -418,7 +418,7 @@ impl Desk {
             Content::Stored(stored) => stored,
             Content::Unpacked { staged, .. } => return Ok(staged.clone()),
         };
-        let make = |staging| self.unpack(stored, staging, placing(found.wanted));
+        let make = |staging| self.unpack(stored, staging, Placing::of(found.wanted.extract));
         let of = Of {
             sha256: &stored.artifact.sha256,
             file_name: artifact.file_name(),
@@ -442,7 +442,7 @@ impl Desk {
                 continue;
             };
             items.push(Item {
-                request: self.read(stored, placing(found.wanted)).await?,
+                request: self.read(stored, Placing::of(found.wanted.extract)).await?,
                 locate: None,
                 places: vec![(position, found.wanted.dest.clone())],
                 size: Some(stored.artifact.size),
@@ -481,15 +481,7 @@ impl Desk {
             ..self.workshop.context.clone()
         };
         // Its bytes were counted when they came into the store, if that was now.
-        first(fetch(&request, &context, &()).await?)
-    }
-}
-
-fn placing(wanted: &Wanted) -> Placing {
-    if wanted.extract {
-        Placing::Extract
-    } else {
-        Placing::Keep
+        only(fetch(&request, &context, &()).await?)
     }
 }
 
@@ -503,11 +495,6 @@ fn request(wanted: &Wanted, expected: Expectation, placing: Placing) -> Request 
         placings: vec![placing],
         file_name: wanted.artifact.file_name().into(),
     }
-}
-
-/// There is one for each placing, and one placing.
-fn first(staged: Vec<Staged>) -> Result<Staged> {
-    staged.into_iter().next().ok_or(Error::Cancelled)
 }
 
 fn named(wanted: &Wanted, source: Error) -> Error {

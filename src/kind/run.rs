@@ -8,7 +8,7 @@ use crate::{
     archive::Placing,
     digest::Sha256Digest,
     error::{Error, Result},
-    fetch::{Context, Request, Shortcut, Staged, Wanted, fetch},
+    fetch::{Context, Request, Shortcut, Staged, Wanted, fetch, only},
     fs,
     http::Source,
     kind::{Cached, FetchTask, Git, Parameters, StaticUrl, Upstream, time::ahead},
@@ -330,11 +330,6 @@ fn file_name(task: &FetchTask) -> Result<OsString> {
         )));
     }
     Ok(OsString::from(&task.artifact_name))
-}
-
-/// There is one for each place, and one place.
-fn only(staged: Vec<Staged>) -> Result<Staged> {
-    staged.into_iter().next().ok_or(Error::Cancelled)
 }
 
 /// Parses the name of an artifact that a kind gives.

@@ -247,11 +247,10 @@ impl<'a> Search<'a> {
     }
 
     fn sought(&self, name: &str, place: &RelPath, extract: bool, believed: Believed) -> Sought {
-        let (parts, way) = (place.components(), self.imports.directory.clone());
         Sought {
             name: name.to_owned(),
             sha256: self.sha256,
-            directory: parts.fold(way, |way, part| way.join(part)),
+            directory: self.imports.directory.join_all(place),
             extract,
             believed,
         }

@@ -141,11 +141,7 @@ fn items(pins: Vec<Pin>, ui: &Arc<Ui>) -> Result<Vec<Item>> {
                 sources: Vec::new(),
                 expected: expected.known(),
                 signed: None,
-                placings: vec![if pin.extract {
-                    Placing::Extract
-                } else {
-                    Placing::Keep
-                }],
+                placings: vec![Placing::of(pin.extract)],
                 file_name: file_name.into(),
             },
             locate: None,

@@ -62,11 +62,7 @@ pub(super) fn promises_archive(name: &str) -> bool {
 impl Sought {
     /// Returns results that are said to be this, each once, the newest of each record first.
     pub(super) fn outcomes<'a>(&self, cache: &'a Cache) -> impl Iterator<Item = &'a Outcome> {
-        let directory = String::from_utf8_lossy(self.directory.as_bytes());
-        let directory = match &*directory {
-            "" => "/".to_owned(),
-            directory => format!("/{directory}/"),
-        };
+        let directory = key::directory(&self.directory);
         let own = key::own(&Own {
             directory: &directory,
             extract: self.extract,

@@ -5,7 +5,7 @@
 //! same name are both written where BuildKit changed its mind.
 
 use super::{Digest, Platform};
-use crate::digest::Sha256Digest;
+use crate::{digest::Sha256Digest, rel_path::RelPath};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -165,6 +165,15 @@ pub fn merge(generation: Generation) -> Digest {
     let operation =
         format!(r#"{{"Type":"buildkit.merge.v0","Merge":{{"inputs":[{first},{{"input":1}}]}}}}"#);
     record(Digest::of(operation.as_bytes()), FIRST)
+}
+
+/// Returns a directory as records have it: absolute, with a slash at its end.
+#[must_use]
+pub fn directory(path: &RelPath) -> String {
+    match &*String::from_utf8_lossy(path.as_bytes()) {
+        "" => "/".to_owned(),
+        path => format!("/{path}/"),
+    }
 }
 
 /// A fetch as its own record has it, which nobody but this program asks for.

@@ -46,7 +46,7 @@ impl Entries {
             Wanted {
                 name: name.to_owned(),
                 url: shown(url, name),
-                directory: below(directory, &entry.dest),
+                directory: directory.join_all(&entry.dest),
                 extract: entry.extract,
             }
         });
@@ -113,7 +113,7 @@ fn layer(found: &Found<'_>, directory: &RelPath, root: Option<&str>) -> Wanted {
     Wanted {
         name: name.to_owned(),
         url: shown(of_upstream.or_else(of_queue), name),
-        directory: below(directory, &wanted.dest),
+        directory: directory.join_all(&wanted.dest),
         extract: wanted.extract,
     }
 }
@@ -145,9 +145,4 @@ fn of_queue(root: Option<&str>, task: &TaskId, artifact: &ArtifactName) -> Optio
 fn shown(url: Option<String>, name: &str) -> String {
     let url = url.filter(|url| is_plain(url.as_bytes()));
     url.unwrap_or_else(|| format!("{NOWHERE}/{name}"))
-}
-
-fn below(directory: &RelPath, dest: &RelPath) -> RelPath {
-    let components = dest.components();
-    components.fold(directory.clone(), |way, part| way.join(part))
 }

@@ -181,11 +181,7 @@ impl Packed {
     }
 
     fn directory(&self) -> String {
-        let directory = String::from_utf8_lossy(self.wanted.directory.as_bytes());
-        if directory.is_empty() {
-            return "/".into();
-        }
-        format!("/{directory}/")
+        key::directory(&self.wanted.directory)
     }
 
     /// Returns what builds find it by, as layer `number`.
