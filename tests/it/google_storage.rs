@@ -74,15 +74,8 @@ fn a_bucket_of_google_is_a_store() {
     let (sandbox, server) = (Sandbox::new(), serve(&google));
     // In three parts.
     let (large, small) = (noise(20_000_000, 1), noise(1_000, 2));
-    server.put(TASK_A, "public/large.bin", &large).expect(200);
-    server.put(TASK_A, "public/a%20b%2541", &small).expect(200);
-    server.put(TASK_B, "public/same", &large).expect(200);
-    server.put(TASK_B, "public/same", &large).expect(200);
-    server.put(TASK_B, "public/same", &small).expect(409);
+    server.stock(&large, &small);
     server.put(TASK_B, "public/empty", b"").expect(200);
-    for (namespace, rank) in [("a.b", 5), ("a.b", 4), ("a.b.c!~*%2541", 1)] {
-        server.index(namespace, TASK_A, rank).expect(200);
-    }
     assert_eq!(google.unfinished(), 0);
     assert!(google.keys().contains(&content_key(&large)));
 
@@ -99,12 +92,7 @@ fn a_bucket_of_google_is_a_store() {
     }
     assert_eq!(said(store(&sandbox, &google, &["verify"])), [""; 0]);
 
-    let path = format!("/content/{TASK_A}/public/large.bin");
-    let range = [("Range", "bytes=15000000-15000009")];
-    let part = server.get(&path, &range).expect(206);
-    assert_eq!(part.body, &large[15_000_000..15_000_010]);
-    let whole = server.get(&format!("/content/{TASK_B}/public/same"), &[]);
-    assert!(whole.body == large);
+    server.expect_stocked(&large);
     let empty = server.get(&format!("/content/{TASK_B}/public/empty"), &[]);
     assert_eq!(empty.expect(200).body, b"");
 }

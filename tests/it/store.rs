@@ -533,14 +533,7 @@ fn a_bucket_is_a_store() {
     let (sandbox, server) = (Sandbox::new(), serve_bucket(&moto));
     // Above the size of a part.
     let (large, small) = (noise(20_000_000, 1), noise(1_000, 2));
-    server.put(TASK_A, "public/large.bin", &large).expect(200);
-    server.put(TASK_A, "public/a%20b%2541", &small).expect(200);
-    server.put(TASK_B, "public/same", &large).expect(200);
-    server.put(TASK_B, "public/same", &large).expect(200);
-    server.put(TASK_B, "public/same", &small).expect(409);
-    for (namespace, rank) in [("a.b", 5), ("a.b", 4), ("a.b.c!~*%2541", 1)] {
-        server.index(namespace, TASK_A, rank).expect(200);
-    }
+    server.stock(&large, &small);
 
     let listed = expect_success(in_bucket(&sandbox, &moto, &["ls"]).run()).stdout;
     assert_eq!(listed.lines().count(), 3, "{listed}");
@@ -556,12 +549,7 @@ fn a_bucket_is_a_store() {
     assert_eq!(index, expected);
     in_bucket(&sandbox, &moto, &["verify"]).run().expect_code(0);
 
-    let path = format!("/content/{TASK_A}/public/large.bin");
-    let range = [("Range", "bytes=15000000-15000009")];
-    let part = server.get(&path, &range).expect(206);
-    assert_eq!(part.body, &large[15_000_000..15_000_010]);
-    let whole = server.get(&format!("/content/{TASK_B}/public/same"), &[]);
-    assert!(whole.body == large);
+    server.expect_stocked(&large);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Images and task graphs: what `kind run`, `inputs` and `image import` take out of layers where upstreams have nothing any
 //! more, and what `image export` makes of the fetches of a task.
 
-use super::import::{ZSTD, blob_of, tampered};
+use super::import::replace_layer;
 use super::*;
 use crate::desk::{Upstream, run, serve_well, write_graph};
-use crate::support::archives::{Member, zst};
+use crate::support::archives::Member;
 use crate::support::server::Server;
 use crate::support::serving::Serving;
 use crate::support::tree::Tree;
@@ -159,17 +159,6 @@ fn hostile() -> Vec<(Vec<Member>, &'static str)> {
     ]
 }
 
-/// Puts a layer in the place of the first one, and makes all digests right again.
-fn replace_layer(sandbox: &Sandbox, members: &[Member]) -> String {
-    let tar = tar_of(members);
-    let layer = blob_of(sandbox, ZSTD, &zst(&tar));
-    let id = format!("sha256:{}", sha256_hex(&tar));
-    tampered(sandbox, |manifest, config, _| {
-        manifest["layers"][0] = layer.clone();
-        config["rootfs"]["diff_ids"][0] = id.clone().into();
-    })
-}
-
 #[test]
 fn fetch_tasks_do_without_a_bad_image_and_write_nothing_outside() {
     let upstreams = upstreams();
@@ -178,7 +167,7 @@ fn fetch_tasks_do_without_a_bad_image_and_write_nothing_outside() {
     image_of(&sandbox, &upstreams, false);
     sandbox.write("outside/kept", "kept");
     for (number, (members, warning)) in hostile().into_iter().enumerate() {
-        replace_layer(&sandbox, &members);
+        replace_layer(&sandbox, 0, &members);
         let store = format!("store{number}");
         let words = ["--store", &store, "--cache-from", "image"];
         let outcome = success(run(&sandbox, &KIND_RUN).args(words));
@@ -359,7 +348,7 @@ fn inputs_do_without_a_bad_image_and_write_nothing_outside() {
         .into_iter()
         .filter(|(_, warning)| !warning.contains("is no file"));
     for (number, (members, warning)) in hostile.enumerate() {
-        let digest = replace_layer(&sandbox, &members);
+        let digest = replace_layer(&sandbox, 0, &members);
         let store = format!("store{number}");
         let outcome = success(inputs(&sandbox, &store, &["--trust-cache", &digest]));
         // Believing an image is believing what it has unpacked, but not where.
@@ -458,7 +447,7 @@ fn trees_that_are_not_those_of_the_lock_are_a_warning_and_a_miss() {
         (|members| members.truncate(5), false),
     ];
     for (number, (change, fits)) in cases.into_iter().enumerate() {
-        let digest = replace_layer(&sandbox, &layer_of_one(change));
+        let digest = replace_layer(&sandbox, 0, &layer_of_one(change));
         let asked = server.requests().len();
         // Trust does not outweigh what is known.
         let words = ["--locked", "lock", "--trust-cache", &digest];
@@ -488,7 +477,7 @@ fn an_archive_that_a_layer_has_as_it_is_is_unpacked() {
     move_graph(&sandbox, &server);
     let (_, name, archive) = &upstreams()[0];
     let members = [dir("fetches/"), file(format!("fetches/{name}"), archive)];
-    let digest = replace_layer(&sandbox, &members);
+    let digest = replace_layer(&sandbox, 0, &members);
     for (store, words) in [
         ("locked", ["--locked", "lock"]),
         ("trusted", ["--trust-cache", &digest]),
@@ -610,7 +599,7 @@ fn what_no_image_has_is_named_and_nothing_is_put_anywhere() {
         "2 of 2 fetches",
     ]);
     for (number, (members, warning)) in hostile().into_iter().enumerate() {
-        replace_layer(&sandbox, &members);
+        replace_layer(&sandbox, 0, &members);
         let bad = import(
             &sandbox,
             &server,

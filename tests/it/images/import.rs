@@ -1,7 +1,7 @@
 //! `--cache-from`: fetches out of layers, and what is not believed.
 
 use super::*;
-use crate::support::archives::zst;
+use crate::support::archives::{Member, zst};
 use crate::support::docker_registry::{DockerRegistry, Door};
 use crate::support::moto::Moto;
 use crate::support::server::{Reply, Server};
@@ -198,10 +198,7 @@ fn what_is_in_no_image_is_fetched_and_all_are_published_in_order() {
 type Change = dyn Fn(&mut Value, &mut Value, &mut Value);
 
 /// Changes the image, whose digests are made right again, and returns its new digest.
-pub(super) fn tampered(
-    sandbox: &Sandbox,
-    change: impl Fn(&mut Value, &mut Value, &mut Value),
-) -> String {
+fn tampered(sandbox: &Sandbox, change: impl Fn(&mut Value, &mut Value, &mut Value)) -> String {
     let layout = sandbox.path("image");
     let mut image = Image::read(&layout, "latest");
     change(&mut image.manifest, &mut image.config, &mut image.records);
@@ -237,13 +234,24 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Puts a blob into the image.
-pub(super) fn blob_of(sandbox: &Sandbox, media_type: &str, content: &[u8]) -> Value {
+fn blob_of(sandbox: &Sandbox, media_type: &str, content: &[u8]) -> Value {
     let hex = sha256_hex(content);
     sandbox.write(&format!("image/blobs/sha256/{hex}"), content);
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": content.len()})
 }
 
-pub(super) const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Puts a layer in the place of another one, and makes all digests right again. Returns the manifest's.
+pub(super) fn replace_layer(sandbox: &Sandbox, number: usize, members: &[Member]) -> String {
+    let tar = tar_of(members);
+    let layer = blob_of(sandbox, ZSTD, &zst(&tar));
+    let id = format!("sha256:{}", sha256_hex(&tar));
+    tampered(sandbox, |manifest, config, _| {
+        manifest["layers"][number] = layer.clone();
+        config["rootfs"]["diff_ids"][number] = id.clone().into();
+    })
+}
+
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// Runs a fetch of what the image should have, and expects a warning, a miss, and nothing outside of the destination.
 fn expect_miss(sandbox: &Sandbox, digest: &str, warning: &str) {
@@ -370,13 +378,7 @@ fn hostile_layers_write_nothing_outside() {
         (vec![dir("other/")], "cannot open"),
     ] {
         sandbox.write("image/index.json", &index);
-        let tar = tar_of(&members);
-        let layer = blob_of(&sandbox, ZSTD, &zst(&tar));
-        let id = format!("sha256:{}", sha256_hex(&tar));
-        let digest = tampered(&sandbox, |manifest, config, _| {
-            manifest["layers"][0] = layer.clone();
-            config["rootfs"]["diff_ids"][0] = id.clone().into();
-        });
+        let digest = replace_layer(&sandbox, 0, &members);
         expect_miss(&sandbox, &digest, warning);
     }
 }
@@ -384,13 +386,8 @@ fn hostile_layers_write_nothing_outside() {
 #[test]
 fn a_false_file_is_found_out_also_in_a_trusted_image() {
     let (sandbox, _) = dead();
-    let tar = tar_of(&[dir("fetches/"), file("fetches/plain.txt", "other")]);
-    let layer = blob_of(&sandbox, ZSTD, &zst(&tar));
-    let id = format!("sha256:{}", sha256_hex(&tar));
-    let digest = tampered(&sandbox, |manifest, config, _| {
-        manifest["layers"][1] = layer.clone();
-        config["rootfs"]["diff_ids"][1] = id.clone().into();
-    });
+    let other = [dir("fetches/"), file("fetches/plain.txt", "other")];
+    let digest = replace_layer(&sandbox, 1, &other);
     expect_miss(
         &sandbox,
         &digest,

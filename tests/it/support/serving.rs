@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::plain_http::{self, Answer};
+use super::sandbox::{TASK_A, TASK_B};
 
 /// A running server. Dropping it kills it.
 pub(crate) struct Serving {
@@ -99,6 +100,29 @@ impl Serving {
             "taskId": task, "rank": rank, "data": {"made": "by a test"}, "expires": "3000-01-02T03:04:05.000Z",
         });
         self.send("PUT", &format!("/api/index/v1/task/{namespace}"), &entry)
+    }
+
+    /// Stocks an empty store: a large artifact, of which another task has the same, a small one with an odd name,
+    /// and two namespaces. What contradicts them is refused.
+    pub(crate) fn stock(&self, large: &[u8], small: &[u8]) {
+        self.put(TASK_A, "public/large.bin", large).expect(200);
+        self.put(TASK_A, "public/a%20b%2541", small).expect(200);
+        self.put(TASK_B, "public/same", large).expect(200);
+        self.put(TASK_B, "public/same", large).expect(200);
+        self.put(TASK_B, "public/same", small).expect(409);
+        for (namespace, rank) in [("a.b", 5), ("a.b", 4), ("a.b.c!~*%2541", 1)] {
+            self.index(namespace, TASK_A, rank).expect(200);
+        }
+    }
+
+    /// Panics unless what it was stocked with comes out, whole and in part.
+    pub(crate) fn expect_stocked(&self, large: &[u8]) {
+        let path = format!("/content/{TASK_A}/public/large.bin");
+        let range = [("Range", "bytes=15000000-15000009")];
+        let part = self.get(&path, &range).expect(206);
+        assert_eq!(part.body, &large[15_000_000..15_000_010]);
+        let whole = self.get(&format!("/content/{TASK_B}/public/same"), &[]);
+        assert!(whole.body == large);
     }
 
     /// The most memory it has had so far, in bytes.
