@@ -6,11 +6,13 @@ use crate::{
         format::Compression,
         limits::Limits,
         tar::{
+            header::number,
             reader::{Member, Reader},
             sparse::Segment,
         },
     },
     error::{Error, Result},
+    stream::copy_out,
 };
 use std::io::{self, BufRead, Read};
 use tar::EntryType;
@@ -36,7 +38,7 @@ pub(super) fn rewrite(
             holes += member.size;
             limits.check_expanded(holes, 0)?;
         }
-        out.append(&repacked, Content::new(&mut reader, &member))?;
+        out.append_buffered(&repacked, Content::new(&mut reader, member))?;
     }
     reader.finish()?;
     out.end_archive()
@@ -56,24 +58,32 @@ fn renamed(member: &Member, repack: &Repack) -> Result<Repacked> {
         return Err(Error::archive("link without a target").of_member(&member.name));
     }
     let header = &member.header;
-    // Archives leave fields blank that do not matter to them.
+    let owners = header.as_old();
+    let devices = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => [&ustar.dev_major, &ustar.dev_minor],
+        (_, Some(gnu)) => [&gnu.dev_major, &gnu.dev_minor],
+        _ => [&[0; 8]; 2],
+    };
     Ok(Repacked {
         name: repack.rename(&member.name)?,
         kind: member.kind,
         link,
         mode: member.mode,
-        owner: header.uid().unwrap_or(0),
-        group: header.gid().unwrap_or(0),
+        owner: number_or_zero(&owners.uid),
+        group: number_or_zero(&owners.gid),
         mtime: member.mtime.map_or(0, |mtime| mtime.seconds),
         size: member.size,
         owner_name: header.username_bytes().unwrap_or_default().to_owned(),
         group_name: header.groupname_bytes().unwrap_or_default().to_owned(),
-        device: (
-            header.device_major().ok().flatten().unwrap_or(0),
-            header.device_minor().ok().flatten().unwrap_or(0),
-        ),
+        device: (number_or_zero(devices[0]), number_or_zero(devices[1])),
         records: kept_records(member),
     })
+}
+
+/// Reads a field: archives leave those blank that do not matter to them.
+fn number_or_zero<N: TryFrom<i64> + Default>(field: &[u8]) -> N {
+    let number = number(field).and_then(|number| N::try_from(number).ok());
+    number.unwrap_or_default()
 }
 
 /// Returns the PAX records that stay as they are: times with their fractions, attributes and whatever else.
@@ -85,10 +95,14 @@ fn kept_records(member: &Member) -> Vec<(Vec<u8>, Vec<u8>)> {
     records.cloned().collect()
 }
 
+/// What holes are filled with, so much at once.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// The content of a member, with the holes of a sparse file filled.
 struct Content<'r, 'a, R> {
     reader: &'r mut Reader<'a, R>,
     segments: std::vec::IntoIter<Segment>,
+    /// Where in the file the next hole begins, or its end.
     position: u64,
     size: u64,
     /// Zeros from here to the next bytes of the archive, and how many of these there are.
@@ -97,49 +111,60 @@ struct Content<'r, 'a, R> {
 }
 
 impl<'r, 'a, R> Content<'r, 'a, R> {
-    fn new(reader: &'r mut Reader<'a, R>, member: &Member) -> Self {
-        let whole = Segment {
-            offset: 0,
-            size: member.size,
+    fn new(reader: &'r mut Reader<'a, R>, member: Member) -> Self {
+        let data = if member.segments.is_some() {
+            0
+        } else {
+            member.size
         };
-        let segments = member.segments.clone().unwrap_or_else(|| vec![whole]);
         Self {
             reader,
-            segments: segments.into_iter(),
-            position: 0,
+            segments: member.segments.unwrap_or_default().into_iter(),
+            position: data,
             size: member.size,
             hole: 0,
-            data: 0,
+            data,
+        }
+    }
+}
+
+impl<R: BufRead> BufRead for Content<'_, '_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.hole == 0 && self.data == 0 && self.position < self.size {
+            let end = Segment {
+                offset: self.size,
+                size: 0,
+            };
+            let segment = self.segments.next().unwrap_or(end);
+            self.hole = segment.offset - self.position;
+            self.data = segment.size;
+            self.position = segment.offset + segment.size;
+        }
+        if self.hole > 0 {
+            let most = usize::try_from(self.hole).unwrap_or(usize::MAX);
+            return Ok(&ZEROS[..ZEROS.len().min(most)]);
+        }
+        if self.data == 0 {
+            return Ok(&[]);
+        }
+        let block = self.reader.fill().map_err(io::Error::other)?;
+        let most = usize::try_from(self.data).unwrap_or(usize::MAX);
+        Ok(&block[..block.len().min(most)])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        if self.hole > 0 {
+            self.hole -= amount as u64;
+        } else {
+            self.data -= amount as u64;
+            self.reader.consume(amount);
         }
     }
 }
 
 impl<R: BufRead> Read for Content<'_, '_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while self.hole == 0 && self.data == 0 {
-            let Some(segment) = self.segments.next() else {
-                self.hole = self.size - self.position;
-                break;
-            };
-            self.hole = segment.offset - self.position;
-            self.data = segment.size;
-        }
-        let most = |length: u64| usize::try_from(length).unwrap_or(usize::MAX).min(buf.len());
-        let length = if self.hole > 0 {
-            let length = most(self.hole);
-            buf[..length].fill(0);
-            self.hole -= length as u64;
-            length
-        } else {
-            let length = most(self.data);
-            self.reader
-                .read_exact(&mut buf[..length])
-                .map_err(io::Error::other)?;
-            self.data -= length as u64;
-            length
-        };
-        self.position += length as u64;
-        Ok(length)
+        copy_out(self, buf)
     }
 }
 

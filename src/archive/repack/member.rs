@@ -1,5 +1,6 @@
 //! [`Member`]: what a tar archive says about one of its members, and how that is written in POSIX's pax format.
 
+use crate::archive::tar::header::{set_checksum, set_number};
 use tar::{EntryType, Header};
 
 /// The largest values that fit in the octal digits of a header; larger ones go to a record.
@@ -55,21 +56,33 @@ impl Member {
             records.push_missing("hdrcharset", b"BINARY");
         }
         header.set_entry_type(self.kind);
-        header.set_mode(self.mode);
-        header.set_uid(records.number("uid", self.owner.into(), MAX_ID));
-        header.set_gid(records.number("gid", self.group.into(), MAX_ID));
-        header.set_mtime(records.number("mtime", self.mtime.into(), MAX_LONG));
-        header.set_size(records.number("size", self.size.into(), MAX_LONG));
         let old = header.as_old_mut();
+        set_number(&mut old.mode, self.mode.into());
+        set_number(
+            &mut old.uid,
+            records.number("uid", self.owner.into(), MAX_ID),
+        );
+        set_number(
+            &mut old.gid,
+            records.number("gid", self.group.into(), MAX_ID),
+        );
+        set_number(
+            &mut old.mtime,
+            records.number("mtime", self.mtime.into(), MAX_LONG),
+        );
+        set_number(
+            &mut old.size,
+            records.number("size", self.size.into(), MAX_LONG),
+        );
         records.text("path", &self.name, &mut old.name);
         records.text("linkpath", link, &mut old.linkname);
         if let Some(ustar) = header.as_ustar_mut() {
             records.text("uname", &self.owner_name, &mut ustar.uname);
             records.text("gname", &self.group_name, &mut ustar.gname);
-            ustar.set_device_major(self.device.0);
-            ustar.set_device_minor(self.device.1);
+            set_number(&mut ustar.dev_major, self.device.0.into());
+            set_number(&mut ustar.dev_minor, self.device.1.into());
         }
-        header.set_cksum();
+        set_checksum(&mut header);
         (header, records.encoded)
     }
 }

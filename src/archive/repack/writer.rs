@@ -9,10 +9,10 @@ use crate::{
 };
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, Read, Write},
     path::{Path, PathBuf},
 };
-use tar::{EntryType, Header};
+use tar::EntryType;
 
 /// The Python tool's level, and that of the `zstd` program.
 const LEVEL: i32 = 3;
@@ -84,50 +84,73 @@ impl<W: Write> TarWriter<W> {
     ///
     /// # Errors
     /// [`Error::Archive`] naming the member, for what is wrong with the content; [`Error::Fs`].
-    pub(super) fn append(&mut self, member: &Member, content: impl Read) -> Result<()> {
-        let (header, records) = member.encode();
-        if !records.is_empty() {
-            let mut extended = Header::new_ustar();
-            extended.set_entry_type(EntryType::XHeader);
-            // What the Python tool calls them; nobody should ever see it.
-            let name = b"././@PaxHeader";
-            extended.as_old_mut().name[..name.len()].copy_from_slice(name);
-            extended.set_mode(0o644);
-            extended.set_uid(0);
-            extended.set_gid(0);
-            extended.set_mtime(0);
-            extended.set_size(records.len() as u64);
-            extended.set_cksum();
-            self.write(extended.as_bytes())?;
-            self.write(&records)?;
-            self.pad(BLOCK)?;
-        }
-        self.write(header.as_bytes())?;
-        self.content(member, content)?;
-        self.pad(BLOCK)
-    }
-
-    fn content(&mut self, member: &Member, mut content: impl Read) -> Result<()> {
-        let refused = |problem: String| Error::archive(problem).of_member(&member.name);
+    pub(super) fn append(&mut self, member: &Member, mut content: impl Read) -> Result<()> {
+        self.headers(member)?;
         let mut left = member.size;
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
             let length = content
                 .read(&mut buffer)
                 .map_err(|err| read_error(err).of_member(&member.name))?;
-            if length == 0 && left > 0 {
-                return Err(refused(format!("ends {left} bytes early")));
-            }
-            if length as u64 > left {
-                return Err(refused(format!("has more than {} bytes", member.size)));
-            }
             if length == 0 {
                 self.buffer = buffer;
-                return Ok(());
+                return self.end_member(member, left);
             }
-            left -= length as u64;
-            self.write(&buffer[..length])?;
+            self.content(member, &mut left, &buffer[..length])?;
         }
+    }
+
+    /// Does the same with content that is in memory already, which is not copied once more.
+    pub(super) fn append_buffered(
+        &mut self,
+        member: &Member,
+        mut content: impl BufRead,
+    ) -> Result<()> {
+        self.headers(member)?;
+        let mut left = member.size;
+        loop {
+            let block = content
+                .fill_buf()
+                .map_err(|err| read_error(err).of_member(&member.name))?;
+            if block.is_empty() {
+                return self.end_member(member, left);
+            }
+            self.content(member, &mut left, block)?;
+            let length = block.len();
+            content.consume(length);
+        }
+    }
+
+    fn headers(&mut self, member: &Member) -> Result<()> {
+        let (header, records) = member.encode();
+        if !records.is_empty() {
+            // What the Python tool calls them; nobody should ever see it.
+            let extended = Member {
+                kind: EntryType::XHeader,
+                size: records.len() as u64,
+                ..Member::file(b"././@PaxHeader".to_vec())
+            };
+            self.write(extended.encode().0.as_bytes())?;
+            self.write(&records)?;
+            self.pad(BLOCK)?;
+        }
+        self.write(header.as_bytes())
+    }
+
+    fn content(&mut self, member: &Member, left: &mut u64, block: &[u8]) -> Result<()> {
+        *left = left.checked_sub(block.len() as u64).ok_or_else(|| {
+            let problem = format!("has more than {} bytes", member.size);
+            Error::archive(problem).of_member(&member.name)
+        })?;
+        self.write(block)
+    }
+
+    fn end_member(&mut self, member: &Member, left: u64) -> Result<()> {
+        if left > 0 {
+            let problem = format!("ends {left} bytes early");
+            return Err(Error::archive(problem).of_member(&member.name));
+        }
+        self.pad(BLOCK)
     }
 
     /// Appends zeros up to the next multiple of `unit`, which divides [`RECORD`].

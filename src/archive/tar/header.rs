@@ -9,22 +9,29 @@ pub(crate) const BLOCK: usize = 512;
 /// The field that holds the checksum.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// Returns whether a block has a right checksum: the sum of its bytes, taken for unsigned or (by old tars) for signed,
-/// with the checksum itself as spaces.
+/// Returns whether a block has a right checksum. Old tars took bytes for signed.
 pub(crate) fn has_checksum(block: &[u8; BLOCK]) -> bool {
-    let blank = CHECKSUM.map(|_| i64::from(b' ')).sum::<i64>();
-    let others = || block[..CHECKSUM.start].iter().chain(&block[CHECKSUM.end..]);
-    let unsigned = blank + others().map(|&byte| i64::from(byte)).sum::<i64>();
     let stated = number(&block[CHECKSUM]);
-    stated == Some(unsigned) || {
-        let signed = others().map(|&byte| i64::from(byte.cast_signed()));
-        stated == Some(blank + signed.sum::<i64>())
-    }
+    stated == Some(sum(block, i32::from))
+        || stated == Some(sum(block, |byte| byte.cast_signed().into()))
+}
+
+/// Gives a header, which is complete but for that, its checksum.
+pub(crate) fn set_checksum(header: &mut Header) {
+    let sum = sum(header.as_bytes(), i32::from).unsigned_abs();
+    set_number(&mut header.as_old_mut().cksum, sum);
+}
+
+/// Sums up the bytes of a header, with the checksum itself as spaces.
+fn sum(block: &[u8; BLOCK], value: impl Fn(u8) -> i32) -> i64 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| value(byte)).sum::<i32>();
+    let spaces = [b' '; CHECKSUM.end - CHECKSUM.start];
+    i64::from(sum(block) - sum(&block[CHECKSUM]) + sum(&spaces))
 }
 
 /// Reads a number: octal digits that end with the field, a space or a NUL, or two's complement behind a byte of 0x80 or
 /// 0xff. None if it is blank, malformed or too large.
-pub(super) fn number(field: &[u8]) -> Option<i64> {
+pub(crate) fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first == 0x80 || first == 0xff {
         return complement(rest, first == 0xff);
@@ -33,10 +40,22 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     let digits = &field[start..];
     let end = digits.iter().position(|byte| matches!(byte, b' ' | 0));
     let digits = &digits[..end.unwrap_or(digits.len())];
-    if !digits.iter().all(|byte| matches!(byte, b'0'..=b'7')) {
+    if digits.is_empty() {
         return None;
     }
-    i64::from_str_radix(str::from_utf8(digits).ok()?, 8).ok()
+    digits.iter().try_fold(0, |value: i64, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+/// Fills a field with a number that fits: octal digits, with zeros in front of them and a NUL behind.
+pub(crate) fn set_number(field: &mut [u8], mut number: u64) {
+    field.fill(0);
+    for digit in field.iter_mut().rev().skip(1) {
+        *digit = b'0' + (number.to_le_bytes()[0] & 7);
+        number >>= 3;
+    }
 }
 
 fn complement(bytes: &[u8], negative: bool) -> Option<i64> {
@@ -74,7 +93,7 @@ pub(super) fn text(field: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_checksum, name, number};
+    use super::{has_checksum, name, number, set_checksum, set_number};
     use tar::Header;
 
     #[test]
@@ -101,6 +120,27 @@ mod tests {
         ] {
             assert_eq!(number(field), value, "{}", field.escape_ascii());
         }
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for value in [0, 7, 8, 0o644, 0o777_7777] {
+            let mut field = [b'x'; 8];
+            set_number(&mut field, value);
+            assert_eq!(field[7], 0);
+            assert!(field[..7].iter().all(u8::is_ascii_digit), "{field:?}");
+            assert_eq!(number(&field), i64::try_from(value).ok());
+        }
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_tar_crate() {
+        let mut header = Header::new_ustar();
+        header.as_old_mut().name.fill(b'\xff');
+        set_checksum(&mut header);
+        let ours = header.as_old().cksum;
+        header.set_cksum();
+        assert_eq!(ours, header.as_old().cksum);
     }
 
     #[test]
