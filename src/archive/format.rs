@@ -193,7 +193,7 @@ impl Read for Peek<'_> {
 ///
 /// # Errors
 /// Those of the stream itself, and windows that are too large to see what is in it. What cannot be decoded for other
-/// reasons is not an archive.
+/// reasons, or is shorter than any archive, is a damaged one if its name says so, and otherwise none.
 pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> io::Result<Format> {
     let mut magic = Vec::new();
     peek(source, |peek| {
@@ -218,11 +218,15 @@ pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> i
     if undecoded.is_some_and(|err| decode::is_window_too_large(&err)) {
         return Err(io::Error::other(limits.window_error()));
     }
-    Ok(match <[u8; BLOCK]>::try_from(header) {
-        Ok(header) if is_tar_header(&header) => Format::Tar(compression),
+    let is_tar = match <[u8; BLOCK]>::try_from(header) {
         // An archive of nothing has no header.
-        Ok(header) if header == [0; BLOCK] && is_named_tar(name) => Format::Tar(compression),
-        _ => Format::Other,
+        Ok(header) => is_tar_header(&header) || (header == [0; BLOCK] && is_named_tar(name)),
+        Err(_short) => is_named_tar(name),
+    };
+    Ok(if is_tar {
+        Format::Tar(compression)
+    } else {
+        Format::Other
     })
 }
 
@@ -381,6 +385,24 @@ mod tests {
             ] {
                 let format = sniff_named(name, &archive, 500).await.0;
                 assert_eq!(format == Format::Tar(compression), is_tar, "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_before_its_first_header_is_known_by_its_name() {
+        for (content, compression) in [
+            (&b"\x1f\x8b\x08"[..], Compression::Gzip),
+            (b"BZh9 damaged", Compression::Bzip2),
+            (b"\xfd7zXZ\0", Compression::Xz),
+            (b"\x28\xb5\x2f\xfd", Compression::Zstd),
+            (b"a name, and no more", Compression::None),
+        ] {
+            for (name, format) in [
+                ("a.tar.any", Format::Tar(compression)),
+                ("a.txt", Format::Other),
+            ] {
+                assert_eq!(sniff_named(name, content, 5).await.0, format, "{name}");
             }
         }
     }

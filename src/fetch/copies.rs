@@ -52,10 +52,11 @@ impl Copies {
             Ok(outcome)
         });
         match made {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
                 let staged = directories.into_iter().map(|directory| Staged {
                     directory,
-                    warnings: outcome.warnings.clone(),
+                    // The first copy has them all.
+                    warnings: std::mem::take(&mut outcome.warnings),
                     unpacked: outcome.unpacked,
                 });
                 Ok(self.positions.iter().copied().zip(staged).collect())

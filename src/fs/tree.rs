@@ -84,10 +84,18 @@ pub(crate) struct Tree {
     root: Arc<OwnedFd>,
     path: Arc<Path>,
     umask: u32,
-    parents: Vec<(OsString, Arc<OwnedFd>)>,
+    parents: Vec<Parent>,
     directories: BTreeMap<RelPath, Pending>,
     /// Symbolic links with their targets, if [`Tree::finish`] has to look at them.
     links: Option<BTreeMap<RelPath, OsString>>,
+}
+
+/// A directory on the way to a member, which is kept open.
+struct Parent {
+    name: OsString,
+    directory: Arc<OwnedFd>,
+    /// Whether the way to it leads through a symbolic link.
+    through_link: bool,
 }
 
 /// What a directory gets when all of its content is there.
@@ -118,6 +126,25 @@ impl Tree {
     /// Forgets which directories are open: they may lead through a link that another hand has replaced.
     pub(crate) fn forget_parents(&mut self) {
         self.parents.clear();
+    }
+
+    /// Returns whether the way to a member leads through a symbolic link as things are. Then its path is not the only one
+    /// that it has.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] for a link that leads out of the tree or nowhere.
+    pub(crate) fn leads_through_link(&mut self, path: &RelPath) -> Result<bool> {
+        let Some(parent) = path.parent() else {
+            return Ok(false);
+        };
+        match self.walk(&parent, Missing::Refuse) {
+            // What is not there yet is no link, but it may be behind one.
+            Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let way = self.parents.last().is_some_and(|way| way.through_link);
+                Ok(way || self.parents.len() == CACHED_DEPTH)
+            }
+            walked => walked.map(|(_, through_link)| through_link),
+        }
     }
 
     /// Creates a regular file, in place of whatever but a filled directory has its name.
@@ -342,14 +369,15 @@ impl Tree {
         Ok(())
     }
 
-    /// What leads to something inside is inside. Of what leads to nothing yet, only the text can tell.
+    /// What leads to something inside is inside. What leads to nothing yet is outside if it turns back behind what may
+    /// not be there: nobody knows what that will be.
     fn refuse_external_symlink(&self, path: &RelPath, target: &OsStr) -> Result<()> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let external = match fs::openat2(&self.root, path.as_ref(), flags, Mode::empty(), resolve) {
             Ok(_inside) => false,
             Err(Errno::XDEV) => true,
-            Err(_) => climbs_out(path, target),
+            Err(_) => turns_back(target),
         };
         if !external {
             return Ok(());
@@ -370,39 +398,51 @@ impl Tree {
         Ok((self.descend(&parent, missing)?, name.to_owned()))
     }
 
-    /// Opens a directory below the root, starting from the deepest one that is open already.
+    /// Opens a directory below the root.
     fn descend(&mut self, path: &RelPath, missing: Missing) -> Result<Arc<OwnedFd>> {
+        self.walk(path, missing).map(|(directory, _)| directory)
+    }
+
+    /// Opens a directory below the root, starting from the deepest one that is open already. Tells whether the way leads
+    /// through a link.
+    fn walk(&mut self, path: &RelPath, missing: Missing) -> Result<(Arc<OwnedFd>, bool)> {
         let known = self
             .parents
             .iter()
             .zip(path.components())
-            .take_while(|((name, _), component)| name == component);
+            .take_while(|(parent, component)| parent.name == *component);
         let known = known.count();
         self.parents.truncate(known);
-        let mut here = self
-            .parents
-            .last()
-            .map_or_else(|| Arc::clone(&self.root), |(_, fd)| Arc::clone(fd));
+        let (mut here, mut through_link) = self.parents.last().map_or_else(
+            || (Arc::clone(&self.root), false),
+            |parent| (Arc::clone(&parent.directory), parent.through_link),
+        );
         for (depth, component) in path.components().enumerate().skip(known) {
-            here = Arc::new(self.step(&here, component, (path, depth), missing)?);
+            let (directory, is_link) = self.step(&here, component, (path, depth), missing)?;
+            here = Arc::new(directory);
+            through_link |= is_link;
             if depth < CACHED_DEPTH {
-                self.parents.push((component.to_owned(), Arc::clone(&here)));
+                self.parents.push(Parent {
+                    name: component.to_owned(),
+                    directory: Arc::clone(&here),
+                    through_link,
+                });
             }
         }
-        Ok(here)
+        Ok((here, through_link))
     }
 
-    /// Opens the directory `name` in `here`; it is component number `depth` of `path`.
+    /// Opens the directory `name` in `here`; it is component number `depth` of `path`. Tells whether it is a link to one.
     fn step(
         &self,
         here: &OwnedFd,
         name: &OsStr,
         (path, depth): (&RelPath, usize),
         missing: Missing,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, bool)> {
         let open = || fs::openat(here, name, OPEN_DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
         let so_far = || path.components().take(depth + 1).collect::<PathBuf>();
-        match open() {
+        let directory = match open() {
             Err(Errno::NOENT) if missing == Missing::Create => {
                 match fs::mkdirat(here, name, Mode::from_raw_mode(0o777)) {
                     Ok(()) | Err(Errno::EXIST) => {
@@ -413,9 +453,12 @@ impl Tree {
                     }
                 }
             }
-            Err(Errno::NOTDIR | Errno::LOOP) => self.through_link(&so_far(), path),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Ok((self.through_link(&so_far(), path)?, true));
+            }
             opened => opened.context_with("open", || self.path.join(so_far())),
-        }
+        };
+        Ok((directory?, false))
     }
 
     /// Opens a directory that a symbolic link inside the tree leads to, if that is inside, too.
@@ -496,18 +539,11 @@ impl Tree {
     }
 }
 
-/// Returns whether the target of a link at `path` is absolute or has more `..` than there are directories.
-fn climbs_out(path: &RelPath, target: &OsStr) -> bool {
-    let mut depth = path.components().count().saturating_sub(1);
-    for component in Path::new(target).components() {
-        match component {
-            Component::CurDir => {}
-            Component::Normal(_) => depth += 1,
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
-        }
-    }
-    false
+/// Returns whether a target has a `..` behind a name.
+fn turns_back(target: &OsStr) -> bool {
+    let mut components = Path::new(target).components();
+    components.any(|component| matches!(component, Component::Normal(_)))
+        && components.any(|component| component == Component::ParentDir)
 }
 
 /// Set-id and sticky bits are nobody's.
@@ -659,6 +695,7 @@ mod tests {
             ("../up/../f", true), // the way up is longer than it looks
             ("../..", true),
             ("no/../../../f", true),
+            ("no/../f", true), // nobody knows where `no` will be
             ("/", true),
             ("/f", true),
         ] {
@@ -677,6 +714,42 @@ mod tests {
                 .unwrap();
             let finished = tree.finish();
             assert_eq!(finished.is_err(), external, "{target}: {finished:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_higher_up_than_it_looks_is_told_from_an_internal_one() {
+        for (target, external) in [("no/such", false), ("no/../../escape", true), ("..", true)] {
+            let (_temp, mut tree) = sandbox();
+            tree.deny_external_symlinks();
+            write(&mut tree, "a/f").unwrap();
+            for (path, target) in [("a/l", ".."), ("a/l/x", target)] {
+                tree.symlink(&rel(path), OsStr::new(target), None).unwrap();
+            }
+            let finished = tree.finish();
+            assert_eq!(finished.is_err(), external, "{target}: {finished:?}");
+        }
+    }
+
+    #[test]
+    fn ways_through_links_are_known() {
+        let (_temp, mut tree) = sandbox();
+        write(&mut tree, "a/b/f").unwrap();
+        tree.symlink(&rel("l"), OsStr::new("a"), None).unwrap();
+        for (path, through_link) in [
+            ("f", false),
+            ("l", false),
+            ("a/b/f", false),
+            ("l/f", true),
+            ("l/b/c", true),
+            ("l/no/f", true),
+            ("no/f", false),
+        ] {
+            assert_eq!(
+                tree.leads_through_link(&rel(path)).unwrap(),
+                through_link,
+                "{path}"
+            );
         }
     }
 

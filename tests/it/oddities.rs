@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::differential::remove_tree;
 use crate::hostile::Trap;
-use crate::support::archives::gz;
+use crate::support::archives::{file, gz, symlink, zip_of};
 use crate::support::raw_tar::{fix_checksum, header, raw};
 use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
@@ -164,6 +164,7 @@ fn members() -> Vec<Row> {
             .file("escape/canary", "dead")
     };
     let path_max = chain(16, &"../".repeat(17), &"d".repeat(247));
+    let large = vec![b'n'; 200_000];
     let deeper_than_allowed = chain(20, "", &"z/".repeat(200));
     vec![
         ("directory-twice", raw().dir("d").file("d/f", "x").with(header("d", b'5').mode("0000700"), b"").end(), Extracted),
@@ -172,6 +173,15 @@ fn members() -> Vec<Row> {
         ("symlink-over-a-file", raw().file("f", "x").symlink("f", "g").end(), Extracted),
         ("file-over-a-symlink", raw().file("g", "old").symlink("f", "g").file("f", "new").end(), Extracted),
         ("through-a-symlink-inside", raw().dir("lib").symlink("lib64", "lib").file("lib64/f", "x").end(), Extracted),
+        ("small-file-under-two-names", raw().dir("lib").symlink("lib64", "lib").file("lib64/f", "old").file("lib/f", "new").end(), Extracted),
+        ("large-file-over-a-small-one-under-two-names", raw().dir("lib").symlink("lib64", "lib").file("lib64/f", "old").file("lib/f", &large).end(), Extracted),
+        ("small-file-over-a-large-one-under-two-names", raw().dir("lib").symlink("lib64", "lib").file("lib/f", &large).file("lib64/f", "new").end(), Extracted),
+        ("file-in-a-new-directory-under-two-names", raw().dir("lib").symlink("lib64", "lib").file("lib64/d/f", "old").file("lib/d/f", &large).end(), Extracted),
+        ("hard-link-under-two-names", raw().dir("lib").symlink("lib64", "lib").file("lib/f", "x").hard_link("lib64/g", "lib64/f").file("lib/g", "new").end(), Extracted),
+        ("file-in-the-place-of-a-link-under-two-names", raw().symlink("here", ".").dir("e").symlink("d", "e").file("d/a", "x").file("here/d", "y").end(), Extracted),
+        ("link-in-the-place-of-a-link-under-two-names", raw().symlink("here", ".").dir("e").dir("g").symlink("d", "e").file("d/a", "x").symlink("here/d", "g").file("d/b", "y").end(), Extracted),
+        ("link-in-the-place-of-a-directory", raw().with(header("d", b'5').mode("0000777").mtime("00000000001"), b"").symlink("d", "../../../outside").end(), Extracted),
+        ("extended-attributes", raw().pax(b'x', &[("SCHILY.xattr.user.a", "b"), ("LIBARCHIVE.xattr.user.c", "ZA"), ("SCHILY.acl.access", "user::rwx,group::rwx,other::rwx")]).file("f", "x").end(), Extracted),
         ("hard-link-to-an-earlier-file", raw().file("f", "x").hard_link("g", "f").hard_link("h", "./g").end(), Extracted),
         ("file-over-a-hard-link", raw().file("f", "old").hard_link("g", "f").file("g", "new").end(), Extracted),
         ("hard-link-to-itself", raw().file("f", "x").hard_link("f", "f").end(), Extracted),
@@ -214,6 +224,8 @@ fn members() -> Vec<Row> {
         ("cve-2022-36113-symlink-named-like-a-file-of-ours", raw().symlink(".spool", "../../../canary").file(".spool", "x").end(), Extracted),
         ("cve-2026-33056-directory-over-a-symlink", raw().symlink("d", "../../../outside").with(header("d", b'5').mode("0000777"), b"").file("d/f", "x").end(), Extracted),
         ("symlink-of-two-hops", raw().symlink("a", ".").symlink("b", "a/../../..").file("b/canary", "dead").end(), Refused("leads out")),
+        ("hard-link-through-a-symlink", raw().file("f", "x").symlink("s", "../../..").hard_link("s/canary", "f").end(), Refused("leads out")),
+        ("symlink-through-a-symlink", raw().symlink("s", "../../..").symlink("s/canary", "f").end(), Refused("leads out")),
         ("symlink-loop", raw().symlink("a", "b").symlink("b", "a").file("a/f", "x").end(), Refused("leads nowhere")),
     ]
 }
@@ -325,6 +337,10 @@ fn what_is_refused_says_why_and_leaves_nothing() {
         let outcome = trap.fetch(&[("odd.tar", archive, Value::Null)]);
         assert_eq!(outcome.status.code(), Some(5), "{name}: {outcome:?}");
         assert!(outcome.stderr.contains(why), "{name}: {outcome:?}");
+        assert!(
+            outcome.stderr.contains("public/odd.tar"),
+            "{name}: {outcome:?}"
+        );
         assert!(outcome.stderr.len() < 2000, "{name}: {outcome:?}");
         let left = trap.sandbox.fetched();
         assert!(left.is_empty(), "{name} left:\n{left}");
@@ -344,6 +360,41 @@ fn what_others_fell_for_harms_nothing() {
             Trap::new().fetch(&[("odd.tar", archive.clone(), dest)]);
         }
     }
+}
+
+#[test]
+fn leading_slashes_are_removed_with_one_warning_per_archive() {
+    let tar = raw().file("/a", "x").file("//b", "y").symlink("/c", "a");
+    let zip = zip_of(&[file("/a", "x"), file("//b", "y"), symlink("/c", "a")]);
+    for (name, archive) in [("odd.tar", tar.end()), ("odd.zip", zip)] {
+        let dests = [Value::Null, json!("d")];
+        let trap = Trap::new();
+        let outcome = trap.fetch(&dests.map(|dest| (name, archive.clone(), dest)));
+        assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+        let warnings = outcome.stderr.matches("leading `/` is removed").count();
+        assert_eq!(warnings, 1, "{outcome:?}");
+        let paths = trap.sandbox.fetched().paths().join(" ");
+        assert_eq!(paths, "a b c d d/a d/b d/c");
+    }
+}
+
+#[test]
+fn extended_attributes_and_access_lists_are_not_restored() {
+    let records = [
+        ("SCHILY.xattr.user.a", "b"),
+        ("LIBARCHIVE.xattr.user.c", "ZA"),
+        (
+            "SCHILY.acl.access",
+            "user::rwx,user:1:rwx,group::rwx,mask::rwx,other::rwx",
+        ),
+    ];
+    let archive = raw().pax(b'x', &records).file("f", "x").end();
+    let trap = Trap::new();
+    let outcome = trap.fetch(&[("odd.tar", archive, Value::Null)]);
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    let file = trap.sandbox.path("fetches/f");
+    let attributes = rustix::fs::listxattr(&file, &mut [0; 1000]).expect("list attributes");
+    assert_eq!(attributes, 0);
 }
 
 /// The archives that are checked in, for other programs to be tried on. To write them anew, set `UPDATE_TESTDATA`.

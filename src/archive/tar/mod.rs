@@ -18,7 +18,6 @@ pub(crate) use positions::{Position, positions};
 use reader::{Member, Reader};
 use sparse::Segment;
 use std::{
-    collections::HashSet,
     ffi::OsStr,
     io::{self, BufRead},
     os::unix::ffi::OsStrExt,
@@ -46,13 +45,13 @@ pub(super) fn extract(
     })
 }
 
-/// Creates members in a tree: small files by the writers behind, everything else at once.
+/// Creates members in a tree: small files by the writers behind, everything else at once. So is whatever is reached
+/// through a link, since its path says nothing about which other members are the same, or stand in its place.
 struct Extractor<'a> {
     tree: Tree,
     behind: WriteBehind,
     limits: &'a Limits,
     kept_mode_bits: u32,
-    links: HashSet<RelPath>,
     /// Bytes of the names of directories and links, which are remembered to the end.
     names_kept: u64,
     stripped: Option<String>,
@@ -85,7 +84,6 @@ impl<'a> Extractor<'a> {
             behind: WriteBehind::start(scope, directory, writers)?,
             limits,
             kept_mode_bits: kept_mode_bits(),
-            links: HashSet::new(),
             names_kept: 0,
             stripped: None,
         })
@@ -109,10 +107,9 @@ impl Extractor<'_> {
                 "leading `/` is removed from member names, such as `{name}`"
             ));
         }
-        // Members so far may have gone through the link that this one replaces.
-        let replaces_link = self.links.remove(&path);
-        if replaces_link {
-            self.behind.settle()?;
+        let through_link = self.tree.leads_through_link(&path)?;
+        if through_link {
+            self.settle()?;
         }
         let attributes = Attributes {
             mode: member.mode & self.kept_mode_bits,
@@ -127,15 +124,22 @@ impl Extractor<'_> {
             (EntryType::Regular, Some(segments)) => {
                 self.sparse_file(reader, (&path, member.size), attributes, segments)
             }
-            (EntryType::Regular, None) if replaces_link => {
+            (EntryType::Regular, None) if through_link => {
                 self.file_at_once(reader, &path, attributes)
             }
             (EntryType::Regular, None) => self.file(reader, path, member, attributes),
-            (EntryType::Symlink, _) => self.symlink(path, &member.link, attributes.mtime),
+            (EntryType::Symlink, _) => self.symlink(&path, &member.link, attributes.mtime),
             (EntryType::Link, _) => self.hard_link(&path, &member.link),
             (EntryType::Fifo, _) => Err(refused(&path, "named pipes are not extracted")),
             _ => Err(refused(&path, "devices are not extracted")),
         }
+    }
+
+    /// Waits until everything so far is written. One of the files may have taken the place of a link on the way.
+    fn settle(&mut self) -> Result<()> {
+        self.behind.settle()?;
+        self.tree.forget_parents();
+        Ok(())
     }
 
     fn keep_name(&mut self, path: &RelPath) -> Result<()> {
@@ -159,7 +163,7 @@ impl Extractor<'_> {
         }
     }
 
-    /// Creates a file before anything that follows: a large one, or one in the place of a link.
+    /// Creates a file before anything that follows: a large one, or one that is reached through a link.
     fn file_at_once(
         &mut self,
         reader: &mut Reader<'_, impl BufRead>,
@@ -209,21 +213,19 @@ impl Extractor<'_> {
         file.finish_sparse()
     }
 
-    fn symlink(&mut self, path: RelPath, target: &[u8], mtime: Option<Mtime>) -> Result<()> {
+    fn symlink(&mut self, path: &RelPath, target: &[u8], mtime: Option<Mtime>) -> Result<()> {
         // What a link takes the place of must be there.
-        self.behind.settle()?;
+        self.settle()?;
         if target.is_empty() || target.contains(&0) {
-            return Err(refused(&path, "symbolic link without a usable target"));
+            return Err(refused(path, "symbolic link without a usable target"));
         }
-        self.keep_name(&path)?;
-        self.tree.symlink(&path, OsStr::from_bytes(target), mtime)?;
-        self.links.insert(path);
-        Ok(())
+        self.keep_name(path)?;
+        self.tree.symlink(path, OsStr::from_bytes(target), mtime)
     }
 
     fn hard_link(&mut self, path: &RelPath, target: &[u8]) -> Result<()> {
         // What a link leads to must be there.
-        self.behind.settle()?;
+        self.settle()?;
         let to = RelPath::strip_root(target)
             .map_err(|err| refused(path, &format!("the target of the hard link {err}")))?;
         if to.is_empty() {

@@ -96,35 +96,42 @@ impl<'a, R: BufRead> Reader<'a, R> {
                     _ => Err(damaged("a name or record has no member that it is for")),
                 };
             };
-            match header.entry_type().as_byte() {
-                b'L' => {
-                    let name = self.extension(&header, &mut extensions)?;
-                    once(&mut extensions.name, name)?;
-                }
-                b'K' => {
-                    let link = self.extension(&header, &mut extensions)?;
-                    once(&mut extensions.link, link)?;
-                }
-                b'x' | b'X' => {
-                    let records = self.extension(&header, &mut extensions)?;
-                    once(&mut extensions.records, records_of(&records)?)?;
-                }
-                b'g' if extensions.size == 0 => {
-                    self.count_member()?;
-                    let records = self.extension(&header, &mut Extensions::default())?;
-                    self.inherit(records_of(&records)?)?;
-                }
-                // The label of a volume.
-                b'V' if extensions.size == 0 => {
-                    self.count_member()?;
-                    self.take_size(&header)?;
-                }
-                _ => {
-                    self.count_member()?;
-                    return self.member(header, extensions).map(Some);
-                }
+            let is_extension = self.extend(&header, &mut extensions);
+            if !is_extension.map_err(|err| err.of_member(header::text(&header.as_old().name)))? {
+                self.count_member()?;
+                return self.member(header, extensions).map(Some);
             }
         }
+    }
+
+    /// Reads what a header in front of a member's says of that; false for the member's own.
+    fn extend(&mut self, header: &Header, extensions: &mut Extensions) -> Result<bool> {
+        match header.entry_type().as_byte() {
+            b'L' => {
+                let name = self.extension(header, extensions)?;
+                once(&mut extensions.name, name)?;
+            }
+            b'K' => {
+                let link = self.extension(header, extensions)?;
+                once(&mut extensions.link, link)?;
+            }
+            b'x' | b'X' => {
+                let records = self.extension(header, extensions)?;
+                once(&mut extensions.records, records_of(&records)?)?;
+            }
+            b'g' if extensions.size == 0 => {
+                self.count_member()?;
+                let records = self.extension(header, &mut Extensions::default())?;
+                self.inherit(records_of(&records)?)?;
+            }
+            // The label of a volume.
+            b'V' if extensions.size == 0 => {
+                self.count_member()?;
+                self.take_size(header)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn count_member(&mut self) -> Result<()> {
@@ -198,11 +205,15 @@ impl<'a, R: BufRead> Reader<'a, R> {
         let has_records = extensions.records.is_some();
         let mut records = self.inherited.clone();
         records.extend(extensions.records.unwrap_or_default());
+        let of_member = |err: Error| err.of_member(header::text(&header.as_old().name));
         let own_name = header::name(&header)
-            .ok_or_else(|| damaged("a header is in a format that is not known"))?;
-        let name = choose(extensions.name, pax::value(&records, "path"), own_name)?;
+            .ok_or_else(|| damaged("a header is in a format that is not known"))
+            .map_err(of_member)?;
+        let name = choose(extensions.name, pax::value(&records, "path"), own_name);
+        let name = name.map_err(of_member)?;
         let linkname = header::text(&header.as_old().linkname).to_vec();
-        let link = choose(extensions.link, pax::value(&records, "linkpath"), linkname)?;
+        let link = choose(extensions.link, pax::value(&records, "linkpath"), linkname);
+        let link = link.map_err(of_member)?;
         let refused = |problem: &str| Error::archive(problem).of_member(&name);
         let sparse = sparse::from_records(&records).map_err(refused)?;
         self.sizes(&header, &records)
