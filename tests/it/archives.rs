@@ -17,6 +17,7 @@ use crate::support::archives::{bz2, file, gz, noise, tar_of, xz};
 use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
 use crate::support::tree::{Kind, Tree};
+use crate::support::zips::{entry, zip64_with};
 
 /// The archives in a directory.
 fn archives(directory: &Path) -> Vec<PathBuf> {
@@ -122,13 +123,16 @@ fn the_archives_are_what_their_script_makes() {
 
 #[test]
 fn a_hundred_thousand_tiny_files_are_extracted() {
-    let members: Vec<_> = (0..100_000)
-        .map(|n| file(format!("d{:03}/f{n}", n % 1000), n.to_string()))
-        .collect();
-    let sandbox = Sandbox::new();
-    let tree = extract(&sandbox, &gz(&tar_of(&members)));
-    assert_eq!(tree.paths().len(), 101_000);
-    assert_eq!(sandbox.read("fetches/d999/f99999"), b"99999");
+    let files = (0..100_000).map(|n| (format!("d{:03}/f{n}", n % 1000), n.to_string()));
+    let members: Vec<_> = files.clone().map(|(name, text)| file(name, text)).collect();
+    let entries: Vec<_> = files.map(|(name, text)| entry(name, text)).collect();
+    let zip = zip64_with(&entries, |_, _, _| {});
+    for archive in [gz(&tar_of(&members)), zip] {
+        let sandbox = Sandbox::new();
+        let tree = extract(&sandbox, &archive);
+        assert_eq!(tree.paths().len(), 101_000);
+        assert_eq!(sandbox.read("fetches/d999/f99999"), b"99999");
+    }
 }
 
 #[test]

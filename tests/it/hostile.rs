@@ -190,37 +190,42 @@ fn nothing_is_written_through_a_symlink() {
 
 #[test]
 fn nothing_is_written_through_two_symlinks() {
-    for members in [
+    // While it is extracted, the archive is deeper than it will be.
+    for up in (1..=4).map(|levels| vec![".."; levels].join("/")) {
+        for members in through_two_symlinks(&up) {
+            for (archive_name, archive) in archives(&members, true) {
+                let trap = Trap::new();
+                trap.expect_refused(&format!("{members:?}"), archive_name, archive);
+            }
+        }
+    }
+}
+
+fn through_two_symlinks(up: &str) -> [Vec<Member>; 5] {
+    [
         vec![
             symlink("a", "."),
-            symlink("b", "a/.."),
+            symlink("b", format!("a/{up}")),
             file("b/new", "dead"),
         ],
         vec![
-            symlink("a", ".."),
+            symlink("a", up),
             symlink("b", "a/outside"),
             file("b/canary", "dead"),
         ],
         vec![
             dir("d/"),
             symlink("d/up", ".."),
-            symlink("e", "d/up/.."),
+            symlink("e", format!("d/up/{up}")),
             file("e/outside/canary", "dead"),
         ],
-        vec![symlink("a", ".."), file("a/../canary", "dead")],
+        vec![symlink("a", up), file("a/../canary", "dead")],
         vec![
             symlink("a", "b"),
-            symlink("b", "../outside"),
+            symlink("b", format!("{up}/outside")),
             file("a/canary", "dead"),
         ],
-    ] {
-        for (archive_name, archive) in archives(&members, true) {
-            let trap = Trap::new();
-            let outcome = trap.fetch(&[(archive_name, archive, Value::Null)]);
-            let code = outcome.status.code();
-            assert!(matches!(code, Some(0 | 5)), "{members:?} {outcome:?}");
-        }
-    }
+    ]
 }
 
 #[test]

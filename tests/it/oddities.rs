@@ -348,13 +348,8 @@ fn what_is_refused_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn what_others_fell_for_harms_nothing() {
-    let archives: Vec<_> = all()
-        .into_iter()
-        .filter(|row| row.0.starts_with("cve-") || row.0.starts_with("gh-"))
-        .collect();
-    assert!(archives.len() >= 8);
-    for (_, archive, _) in archives {
+fn nothing_harms_what_is_outside() {
+    for (_, archive, _) in all() {
         // A canary beside what the archive is extracted to is one level away, or two with a `dest`.
         for dest in [Value::Null, json!("d"), json!("d/e")] {
             Trap::new().fetch(&[("odd.tar", archive.clone(), dest)]);
