@@ -25,6 +25,7 @@ mod git_ssh;
 mod github;
 mod google_storage;
 mod hostile;
+mod hostile_compressed;
 mod hostile_zip;
 mod http2;
 mod images;
