@@ -72,7 +72,8 @@ impl Compression {
 }
 
 /// Returns whether content can be `.lzma`, which has no magic number: usual properties, a dictionary that is a power of
-/// two or one and a half, a size that is sane or not known, and the zero that LZMA data begin with.
+/// two or one and a half or the largest of all (as for `xz`), a size that is sane or not known, and the zero that LZMA
+/// data begin with.
 fn is_lzma(magic: &[u8]) -> bool {
     let [0x5d, d0, d1, d2, d3, size @ .., 0] = magic else {
         return false;
@@ -81,7 +82,7 @@ fn is_lzma(magic: &[u8]) -> bool {
     let power = dictionary & dictionary.wrapping_sub(1);
     size.len() == 8
         && dictionary >= 1 << 12
-        && (power == 0 || power == dictionary / 3 * 2)
+        && (power == 0 || power == dictionary / 3 * 2 || dictionary == u32::MAX)
         && (size == [0xff; 8] || size[5..] == [0; 3])
 }
 

@@ -504,6 +504,56 @@ fn what_is_extracted_is_what_gnu_tar_or_bsdtar_make_of_it() {
     }
 }
 
+/// What GNU tar and bsdtar extract to the same tree, and we do not at all: no sane tool makes it, and others read it in
+/// another way, or it is nothing for a tree of files, or it may have been cut off.
+const REFUSED_ALL_THE_SAME: &[&str] = &[
+    "two-long-names",
+    "targets-that-differ",
+    "nul-in-a-pax-path",
+    "nul-in-a-long-name",
+    "nul-in-a-target",
+    "cve-2025-62518-pax-size-hides-members",
+    "pax-size-shows-members",
+    "unknown-type",
+    "file-named-like-a-directory-with-content",
+    "symlink-with-content",
+    "no-end",
+    "hard-link-to-a-symlink",
+    "device",
+    "block-device",
+    "named-pipe",
+    "sparse-old-in-ustar",
+    "sparse-by-a-global-record",
+];
+
+#[test]
+fn little_is_refused_that_gnu_tar_and_bsdtar_agree_on() {
+    let test = "little_is_refused_that_gnu_tar_and_bsdtar_agree_on";
+    if !have_programs(test, &["tar", "bsdtar"]) {
+        return;
+    }
+    let judges = Judges::new();
+    let mut agreed = Vec::new();
+    for (name, archive, _) in all().into_iter().filter(|row| is_refused(row.2)) {
+        // Deeper than a test can look.
+        let deep = [
+            "-bytes",
+            "-components",
+            "directories-deeper",
+            "cve-2025-4517",
+        ];
+        if deep.iter().any(|what| name.contains(what)) {
+            continue;
+        }
+        judges.sandbox.write("a.tar", archive);
+        let [gnu, bsd] = judges.others();
+        if gnu.is_some() && gnu == bsd {
+            agreed.push(name);
+        }
+    }
+    assert_eq!(agreed, REFUSED_ALL_THE_SAME);
+}
+
 /// With the umask 022.
 #[test]
 fn modes_are_those_that_gnu_tar_gives_the_same_user() {
