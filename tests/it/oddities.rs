@@ -106,6 +106,7 @@ fn fields() -> Vec<Row> {
         ("volume-label", raw().with(header("label", b'V').gnu(), b"").file("f", "file").end(), Extracted),
         ("cve-2025-62518-pax-size-hides-members", raw().pax(b'x', &[("size", &in_it.len().to_string())]).with(header("f", b'0'), &in_it).end(), Refused("by its PAX record")),
         ("pax-size-shows-members", raw().pax(b'x', &[("size", "0")]).with(sized(in_it.len()), &in_it).end(), Refused("by its PAX record")),
+        ("pax-size-that-the-header-has-no-room-for", raw().pax(b'x', &[("size", "8589934592")]).with(sized(0), b"").file("f", "x").end(), Refused("ends before a member")),
         ("pax-size-malformed", raw().pax(b'x', &[("size", "0x4")]).file("f", "file").end(), Refused("malformed size")),
         ("pax-size-negative", raw().pax(b'x', &[("size", "-4")]).file("f", "file").end(), Refused("malformed size")),
         ("pax-size-empty", raw().pax(b'x', &[("size", "")]).file("f", "file").end(), Refused("malformed size")),

@@ -222,3 +222,19 @@ fn all_layers_of_a_result_have_one_budget() {
         assert_eq!(fitting.count(), fit, "{bytes} bytes, {entries} entries");
     }
 }
+
+#[test]
+fn what_is_reached_through_a_link_of_a_lower_layer_keeps_its_order() {
+    let lower = layer(&["lib/", "lib64 -> lib"], "");
+    let large = "new".repeat(100_000);
+    let mut upper = layer(&["lib64/f"], "old");
+    // Without the mark of its end.
+    upper.truncate(upper.len() - 1024);
+    upper.extend(layer(&["lib/f"], &large));
+    let temp = tempfile::tempdir().unwrap();
+    for tar in [lower, upper] {
+        apply(&tar[..], Compression::None, temp.path(), &Limits::default()).unwrap();
+    }
+    let content = fs::read_to_string(temp.path().join("lib/f")).unwrap();
+    assert!(content == large, "{} bytes", content.len());
+}
