@@ -122,6 +122,7 @@ const REFUSED_ALL_THE_SAME: &[&str] = &[
     "descriptor-lies",
     "descriptor-redundant-lies",
     "end-concatenated",
+    "end-concatenated-behind-a-mark",
     "end-empty-concatenated",
     // Both go from the end, and not by the length of the comment.
     "end-comment-cut",

@@ -145,12 +145,16 @@ fn check_supported(central: &Central<'_>) -> Result<(), String> {
 /// Refuses an archive that begins with a member which the table does not have: whoever reads from the beginning sees
 /// another archive. It is either hidden on purpose, or its end is missing and another archive inside of it has one.
 fn refuse_hidden_beginning(file: &SharedFile, members: &[Member]) -> Result<()> {
-    let mut magic = [0; LOCAL.len()];
-    if file.length() < LOCAL_LENGTH as u64 || members.iter().any(|member| member.start == 0) {
+    if file.length() < LOCAL_LENGTH as u64 {
         return Ok(());
     }
-    file.read_exact_at(&mut magic, 0).map_err(read_error)?;
-    if magic == LOCAL {
+    let mut beginning = [0; 2 * LOCAL.len()];
+    file.read_exact_at(&mut beginning, 0).map_err(read_error)?;
+    let (mark, behind) = beginning.split_at(LOCAL.len());
+    let hidden = |start| !members.iter().any(|member| member.start == start);
+    // The mark of an archive that is, or was meant to be, on several disks.
+    let is_marked = mark == b"PK00" || mark == b"PK\x07\x08";
+    if mark == LOCAL && hidden(0) || is_marked && behind == LOCAL && hidden(mark.len() as u64) {
         return Err(Error::archive(
             "the archive begins with a member that its table of contents does not have",
         ));

@@ -375,6 +375,11 @@ fn ends() -> Vec<Class> {
         ),
         class("end-concatenated", [&first[..], &second].concat(), hidden),
         class(
+            "end-concatenated-behind-a-mark",
+            [b"PK00", &first[..], &second].concat(),
+            hidden,
+        ),
+        class(
             "end-empty-concatenated",
             [&first[..], &zip(&[])].concat(),
             hidden,
