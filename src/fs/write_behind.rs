@@ -150,6 +150,11 @@ impl WriteBehind {
         }
     }
 
+    /// Returns whether nothing was taken since it was settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Waits until everything taken so far is written.
     pub(crate) fn settle(&mut self) -> Result<()> {
         self.send()?;

@@ -162,8 +162,10 @@ impl Extractor<'_> {
 
     /// Waits until everything so far is written. One of the files may have taken the place of a link on the way.
     fn settle(&mut self) -> Result<()> {
-        self.behind.settle()?;
-        self.tree.forget_parents();
+        if !self.behind.is_settled() {
+            self.behind.settle()?;
+            self.tree.forget_parents();
+        }
         Ok(())
     }
 
