@@ -12,6 +12,7 @@ use crate::support::hostile_zips::Verdict::{Refused, Tree};
 use crate::support::hostile_zips::classes;
 use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
 use crate::support::server::{Reply, Server};
+use crate::support::zips::{packed_entry, zip};
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/hostile/zip")
@@ -169,4 +170,15 @@ fn limits_are_hit_to_the_last_byte() {
             assert!(sandbox.fetched().is_empty(), "{name} {limits:?}");
         }
     }
+}
+
+#[test]
+fn dictionaries_of_members_have_a_limit() {
+    let hostile = testdata().with_file_name("compressed");
+    let xz = fs::read(hostile.join("dictionary-of-1536-mebibytes.tar.xz")).expect("read it");
+    let sandbox = Sandbox::new();
+    let archive = zip(&[packed_entry("f", 95, b"whatever", &xz)]);
+    let outcome = extracted(&sandbox, &archive).expect_code(5);
+    outcome.expect_stderr(&["cannot unpack `f`", "FETCH_CONTENT_MAX_WINDOW"]);
+    assert!(sandbox.fetched().is_empty());
 }

@@ -17,7 +17,8 @@ use crate::differential::remove_tree;
 use crate::hostile::Trap;
 use crate::support::archives::{file, gz, symlink, zip_of};
 use crate::support::raw_tar::{fix_checksum, header, raw};
-use crate::support::sandbox::{Outcome, Sandbox, TASK_A};
+use crate::support::run_task::{SOMEBODY, give, is_root, open_sandbox};
+use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A};
 use crate::support::skip::have_programs;
 use crate::support::tree::Tree;
 
@@ -555,13 +556,8 @@ fn little_is_refused_that_gnu_tar_and_bsdtar_agree_on() {
     assert_eq!(agreed, REFUSED_ALL_THE_SAME);
 }
 
-/// With the umask 022.
-#[test]
-fn modes_are_those_that_gnu_tar_gives_the_same_user() {
-    let test = "modes_are_those_that_gnu_tar_gives_the_same_user";
-    if !have_programs(test, &["tar"]) {
-        return;
-    }
+/// Files and directories of all kinds of modes, and a full directory that nobody may write to.
+fn archive_of_modes() -> Vec<u8> {
     let modes = [
         "0777", "0666", "0775", "0660", "0444", "4755", "2711", "6777",
     ];
@@ -570,23 +566,97 @@ fn modes_are_those_that_gnu_tar_gives_the_same_user() {
         tar.with(header(&mode, b'0').size(1).mode(&mode), b"x")
             .with(header(format!("d{mode}"), b'5').mode(&mode), b"")
     });
+    let closed = header("closed", b'5').mode("0000555");
+    archive.with(closed, b"").file("closed/f", "x").end()
+}
+
+/// With the umask 022.
+#[test]
+fn modes_are_those_that_gnu_tar_gives_the_same_user() {
+    let test = "modes_are_those_that_gnu_tar_gives_the_same_user";
+    if !have_programs(test, &["tar"]) {
+        return;
+    }
     let judges = Judges::new();
-    let (ours, outcome) = judges.ours(&archive.end());
-    let mut ours = ours.unwrap_or_else(|| panic!("{outcome:?}"));
-    let theirs = judges.emptied("theirs");
+    let (ours, outcome) = judges.ours(&archive_of_modes());
+    let ours = ours.unwrap_or_else(|| panic!("{outcome:?}"));
     let script = "umask 022; exec \"$@\"";
     let run = judges.sandbox.program("sh").args(["-c", script, "sh"]);
-    let run = run
-        .args(["tar", "-xf", "../a.tar", "--no-same-owner"])
-        .current_dir(&theirs)
-        .run();
+    expect_modes_of_gnu_tar(run, judges.emptied("theirs"), ours);
+}
+
+/// With the umask 022, and by somebody who is not root even if the tests are run by root.
+#[test]
+fn modes_are_those_that_gnu_tar_gives_an_ordinary_user() {
+    let test = "modes_are_those_that_gnu_tar_gives_an_ordinary_user";
+    if !is_root(test) || !have_programs(test, &["tar", "setpriv"]) {
+        return;
+    }
+    let (_, id) = SOMEBODY;
+    let sandbox = open_sandbox();
+    let artifact = format!("store/task/{TASK_A}/artifacts/public/a.tar");
+    for path in ["a.tar", &artifact] {
+        sandbox.write(path, archive_of_modes());
+    }
+    // The program may be where only root can go.
+    fs::copy(env!("CARGO_BIN_EXE_fetch-content"), sandbox.path("program")).expect("copy");
+    for directory in ["fetches", "theirs"] {
+        fs::create_dir_all(sandbox.path(directory)).expect("make a directory");
+        give(sandbox.path(directory), id, id);
+    }
+    give(sandbox.path(""), id, id);
+    let somebody = || {
+        let id = id.to_string();
+        let run = sandbox
+            .program("setpriv")
+            .args(["--reuid", &id, "--regid", &id]);
+        let script = "umask 022; exec \"$@\"";
+        run.args(["--clear-groups", "sh", "-c", script, "sh"])
+    };
+    let list = json!([{"task": TASK_A, "artifact": "public/a.tar"}]).to_string();
+    for _ in ["new", "merged with what is there"] {
+        let run = somebody().args(["./program", "task-artifacts", "--store", "store"]);
+        let run = run.args(["--dest", "fetches"]).env("MOZ_FETCHES", &list);
+        run.run().expect_code(0);
+    }
+    let ours = comparable(Tree::of(sandbox.path("fetches")));
+    expect_modes_of_gnu_tar(somebody(), sandbox.path("theirs"), ours);
+}
+
+/// Panics unless a tree is what GNU tar, started by `run`, makes of `../a.tar`.
+fn expect_modes_of_gnu_tar(run: Invocation<'_>, theirs: PathBuf, mut ours: Tree) {
+    let run = run.args(["tar", "-xf", "../a.tar", "--no-same-owner"]);
+    let run = run.current_dir(&theirs).run();
     assert!(run.status.success(), "{run:?}");
-    let mut theirs = comparable(Tree::of(&theirs));
+    let mut theirs = comparable(Tree::of(theirs));
     // GNU tar leaves set-id bits to the user, and we to nobody.
     for tree in [&mut ours, &mut theirs] {
         tree.drop_set_id_bits();
     }
     theirs.assert_same(&ours, "GNU tar");
+}
+
+#[test]
+fn archives_of_all_programs_are_what_gnu_tar_or_bsdtar_make_of_them() {
+    let test = "archives_of_all_programs_are_what_gnu_tar_or_bsdtar_make_of_them";
+    if !have_programs(test, &["tar", "bsdtar", "gzip", "bzip2", "xz", "zstd"]) {
+        return;
+    }
+    let judges = Judges::new();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/archives");
+    let mut count = 0;
+    for entry in fs::read_dir(directory).expect("list the archives") {
+        let path = entry.expect("an archive").path();
+        let name = path.display().to_string();
+        if !name.contains(".tar") {
+            continue;
+        }
+        let (ours, outcome) = judges.ours(&fs::read(&path).expect("read an archive"));
+        let ours = ours.unwrap_or_else(|| panic!("{name}: {outcome:?}"));
+        expect_one_of(&name, &ours, &judges.others());
+        count += 1;
+    }
+    assert!(count >= 28, "{count} archives");
 }
 
 /// Panics unless a tree is that of GNU tar or of bsdtar, and of both where they agree.
