@@ -131,6 +131,9 @@ const REFUSED_ALL_THE_SAME: &[&str] = &[
     "end-nested-cut",
     "table-disk",
     "link-nul",
+    // Both look at the first flag of encryption only.
+    "encrypted-strongly-alone",
+    "encrypted-table",
     // Both make an empty file of it.
     "fifo",
     // They have no limits.

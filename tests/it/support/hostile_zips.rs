@@ -622,6 +622,16 @@ fn content() -> Vec<Class> {
             zip(&[entry("a", "content").both(|head| head.flags = 0x41)]),
             Refused("cannot unpack `a`: encrypted members cannot be extracted"),
         ),
+        class(
+            "encrypted-strongly-alone",
+            zip(&[entry("a", "content").both(|head| head.flags = 0x40)]),
+            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
+        ),
+        class(
+            "encrypted-table",
+            zip(&[entry("a", "content").both(|head| head.flags = 0x2000)]),
+            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
+        ),
     ]
 }
 
