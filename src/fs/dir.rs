@@ -134,7 +134,7 @@ impl Dir {
         };
         match open(OFlags::RDONLY) {
             Ok(child) => fs::fchmod(child, mode).context("set permissions of", path),
-            // Not readable to us: the name is a directory of our own staging, so nobody can have made it a link.
+            // Not readable to us. A directory a moment ago: only who may write here could have made it a link since.
             Err(Errno::ACCESS) => fs::chmodat(&self.fd, name, mode, AtFlags::empty())
                 .context("set permissions of", path),
             Err(err) => Err(err).context("open", path),
