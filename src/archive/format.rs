@@ -194,7 +194,7 @@ impl Read for Peek<'_> {
 ///
 /// # Errors
 /// Those of the stream itself, and windows that are too large to see what is in it. What cannot be decoded for other
-/// reasons, or is shorter than any archive, is a damaged one if its name says so, and otherwise none.
+/// reasons is a damaged archive if its name says so, and otherwise none.
 pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> io::Result<Format> {
     let mut magic = Vec::new();
     peek(source, |peek| {
@@ -216,13 +216,13 @@ pub(crate) fn sniff(source: &mut Rewindable, name: &OsStr, limits: &Limits) -> i
             .take(BLOCK as u64)
             .read_to_end(&mut header)
     })?;
-    if undecoded.is_some_and(|err| decode::is_window_too_large(&err)) {
+    if undecoded.as_ref().is_some_and(decode::is_window_too_large) {
         return Err(io::Error::other(limits.window_error()));
     }
     let is_tar = match <[u8; BLOCK]>::try_from(header) {
         // An archive of nothing has no header.
         Ok(header) => is_tar_header(&header) || (header == [0; BLOCK] && is_named_tar(name)),
-        Err(_short) => is_named_tar(name),
+        Err(_short) => undecoded.is_some() && is_named_tar(name),
     };
     Ok(if is_tar {
         Format::Tar(compression)
@@ -397,7 +397,6 @@ mod tests {
             (b"BZh9 damaged", Compression::Bzip2),
             (b"\xfd7zXZ\0", Compression::Xz),
             (b"\x28\xb5\x2f\xfd", Compression::Zstd),
-            (b"a name, and no more", Compression::None),
         ] {
             for (name, format) in [
                 ("a.tar.any", Format::Tar(compression)),
@@ -406,6 +405,8 @@ mod tests {
                 assert_eq!(sniff_named(name, content, 5).await.0, format, "{name}");
             }
         }
+        // The name may be that of what is made of it.
+        assert_eq!(sniff_named("a.tar.zst", b"text", 5).await.0, Format::Other);
     }
 
     #[tokio::test]
