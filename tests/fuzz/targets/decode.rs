@@ -16,6 +16,8 @@ fuzz_target!(|content: &[u8]| {
         [Err(_), Err(_)] => {}
         // One of them was stopped before it came to what the other complains about.
         [Ok(content), Err(_)] | [Err(_), Ok(content)] if content.len() as u64 == MOST => {}
+        // The serial decoder, which only looks at the beginning, does not know that anything may follow bzip2 streams.
+        [Ok(_), Err(err)] if err.to_string() == "bzip2: bz2 header missing" => {}
         [parallel, serial] => panic!(
             "parallel: {:?}, serial: {:?}",
             parallel.map(|content| content.len()),
