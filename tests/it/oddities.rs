@@ -570,7 +570,9 @@ fn archive_of_modes() -> Vec<u8> {
     archive.with(closed, b"").file("closed/f", "x").end()
 }
 
-/// With the umask 022.
+/// A script that runs a command.
+const WITH_UMASK_022: &str = "umask 022; exec \"$@\"";
+
 #[test]
 fn modes_are_those_that_gnu_tar_gives_the_same_user() {
     let test = "modes_are_those_that_gnu_tar_gives_the_same_user";
@@ -580,12 +582,12 @@ fn modes_are_those_that_gnu_tar_gives_the_same_user() {
     let judges = Judges::new();
     let (ours, outcome) = judges.ours(&archive_of_modes());
     let ours = ours.unwrap_or_else(|| panic!("{outcome:?}"));
-    let script = "umask 022; exec \"$@\"";
-    let run = judges.sandbox.program("sh").args(["-c", script, "sh"]);
+    let run = judges.sandbox.program("sh");
+    let run = run.args(["-c", WITH_UMASK_022, "sh"]);
     expect_modes_of_gnu_tar(run, judges.emptied("theirs"), ours);
 }
 
-/// With the umask 022, and by somebody who is not root even if the tests are run by root.
+/// Somebody who is not root even if the tests are run by root.
 #[test]
 fn modes_are_those_that_gnu_tar_gives_an_ordinary_user() {
     let test = "modes_are_those_that_gnu_tar_gives_an_ordinary_user";
@@ -610,8 +612,7 @@ fn modes_are_those_that_gnu_tar_gives_an_ordinary_user() {
         let run = sandbox
             .program("setpriv")
             .args(["--reuid", &id, "--regid", &id]);
-        let script = "umask 022; exec \"$@\"";
-        run.args(["--clear-groups", "sh", "-c", script, "sh"])
+        run.args(["--clear-groups", "sh", "-c", WITH_UMASK_022, "sh"])
     };
     let list = json!([{"task": TASK_A, "artifact": "public/a.tar"}]).to_string();
     for _ in ["new", "merged with what is there"] {

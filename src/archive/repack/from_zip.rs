@@ -44,7 +44,7 @@ pub(super) fn rewrite(
             size: member.size,
             ..repacked
         };
-        out.append(&repacked, reader.open(member)?.content)?;
+        out.append_buffered(&repacked, reader.open(member)?.content)?;
     }
     out.end_archive()
 }

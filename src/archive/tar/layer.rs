@@ -30,6 +30,8 @@ pub(in crate::archive) fn apply(
             extractor: Extractor::start(scope, directory, limits, cores())?,
             names: (!is_first).then(HashSet::new),
         };
+        // Lower layers may have brought some.
+        layer.extractor.has_links = !is_first;
         let mut reader = Reader::new(source, compression, limits);
         while let Some(mut member) = reader.next_member()? {
             member.mode &= LAYER_MODES;
@@ -89,19 +91,19 @@ impl Layer<'_> {
         let Some(names) = &self.names else {
             return Ok(());
         };
-        let tree = &mut self.extractor.tree;
-        if member.kind == EntryType::Directory || !tree.holds_directory(path)? {
+        let extractor = &mut self.extractor;
+        if member.kind == EntryType::Directory || !extractor.tree.holds_directory(path)? {
             return Ok(());
         }
-        self.extractor.behind.settle()?;
-        tree.prune(path, &|path| names.contains(path))
+        extractor.settle()?;
+        extractor.tree.prune(path, &|path| names.contains(path))
     }
 
     fn obey(&mut self, mark: &Mark) -> Result<()> {
         let Some(names) = &self.names else {
             return Ok(());
         };
-        self.extractor.behind.settle()?;
+        self.extractor.settle()?;
         let tree = &mut self.extractor.tree;
         match mark {
             Mark::Removed(path) => tree.prune(path, &|path| names.contains(path)),

@@ -10,7 +10,7 @@ pub(super) mod sparse;
 use crate::{
     archive::{Job, Limits, format::Compression},
     error::{Error, Result},
-    fs::{Attributes, Dir, Mtime, SMALL, Tree, WriteBehind, umask},
+    fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::{RelPath, shown_name},
 };
 pub(super) use layer::apply;
@@ -18,7 +18,6 @@ pub(crate) use positions::{Position, positions};
 use reader::{Member, Reader};
 use sparse::Segment;
 use std::{
-    collections::HashSet,
     ffi::OsStr,
     io::{self, BufRead},
     os::unix::ffi::OsStrExt,
@@ -46,9 +45,6 @@ pub(super) fn extract(
     })
 }
 
-/// How many directories are remembered; bounds the memory.
-const MAX_STRAIGHT: usize = 4096;
-
 /// Creates members in a tree: small files by the writers behind, everything else at once. So is whatever is reached
 /// through a link, since its path says nothing about which other members are the same, or stand in its place.
 struct Extractor<'a> {
@@ -58,8 +54,6 @@ struct Extractor<'a> {
     kept_mode_bits: u32,
     /// Whether there may be symbolic links in the tree.
     has_links: bool,
-    /// Directories without one on the way to them: to look for links costs as much as to create a file.
-    straight: HashSet<RelPath>,
     /// Bytes of the names of directories and links, which are remembered to the end.
     names_kept: u64,
     stripped: Option<String>,
@@ -76,7 +70,7 @@ fn kept_mode_bits() -> u32 {
 }
 
 impl<'a> Extractor<'a> {
-    /// Begins to extract into a directory, with as many threads that write.
+    /// Begins to extract into an empty directory, with as many threads that write.
     fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         directory: &Path,
@@ -92,8 +86,7 @@ impl<'a> Extractor<'a> {
             behind: WriteBehind::start(scope, directory, writers)?,
             limits,
             kept_mode_bits: kept_mode_bits(),
-            has_links: !Dir::open(directory)?.names()?.is_empty(),
-            straight: HashSet::new(),
+            has_links: false,
             names_kept: 0,
             stripped: None,
         })
@@ -101,7 +94,7 @@ impl<'a> Extractor<'a> {
 
     /// Ends the extraction and returns warnings.
     fn finish(mut self) -> Result<Vec<String>> {
-        self.behind.settle()?;
+        self.settle()?;
         self.tree.finish()?;
         Ok(self.stripped.into_iter().collect())
     }
@@ -117,7 +110,7 @@ impl Extractor<'_> {
                 "leading `/` is removed from member names, such as `{name}`"
             ));
         }
-        let through_link = self.has_links && self.leads_through_link(&path)?;
+        let through_link = self.has_links && self.tree.leads_through_link(&path)?;
         if through_link {
             self.settle()?;
         }
@@ -143,21 +136,6 @@ impl Extractor<'_> {
             (EntryType::Fifo, _) => Err(refused(&path, "named pipes are not extracted")),
             _ => Err(refused(&path, "devices are not extracted")),
         }
-    }
-
-    fn leads_through_link(&mut self, path: &RelPath) -> Result<bool> {
-        let parent = path.parent().unwrap_or_default();
-        if self.straight.contains(&parent) {
-            return Ok(false);
-        }
-        let through_link = self.tree.leads_through_link(path)?;
-        if !through_link {
-            if self.straight.len() == MAX_STRAIGHT {
-                self.straight.clear();
-            }
-            self.straight.insert(parent);
-        }
-        Ok(through_link)
     }
 
     /// Waits until everything so far is written. One of the files may have taken the place of a link on the way.
@@ -248,7 +226,6 @@ impl Extractor<'_> {
         }
         self.keep_name(path)?;
         self.has_links = true;
-        self.straight.clear();
         self.tree.symlink(path, OsStr::from_bytes(target), mtime)
     }
 

@@ -97,7 +97,7 @@ impl<'a, R: BufRead> Reader<'a, R> {
                 };
             };
             let is_extension = self.extend(&header, &mut extensions);
-            if !is_extension.map_err(|err| err.of_member(header::text(&header.as_old().name)))? {
+            if !is_extension.map_err(|err| of_header(err, &header))? {
                 self.count_member()?;
                 return self.member(header, extensions).map(Some);
             }
@@ -205,15 +205,8 @@ impl<'a, R: BufRead> Reader<'a, R> {
         let has_records = extensions.records.is_some();
         let mut records = self.inherited.clone();
         records.extend(extensions.records.unwrap_or_default());
-        let of_member = |err: Error| err.of_member(header::text(&header.as_old().name));
-        let own_name = header::name(&header)
-            .ok_or_else(|| damaged("a header is in a format that is not known"))
-            .map_err(of_member)?;
-        let name = choose(extensions.name, pax::value(&records, "path"), own_name);
-        let name = name.map_err(of_member)?;
-        let linkname = header::text(&header.as_old().linkname).to_vec();
-        let link = choose(extensions.link, pax::value(&records, "linkpath"), linkname);
-        let link = link.map_err(of_member)?;
+        let names = names(&header, &records, extensions.name, extensions.link);
+        let (name, link) = names.map_err(|err| of_header(err, &header))?;
         let refused = |problem: &str| Error::archive(problem).of_member(&name);
         let sparse = sparse::from_records(&records).map_err(refused)?;
         self.sizes(&header, &records)
@@ -392,6 +385,26 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<()> {
 
 fn records_of(header: &[u8]) -> Result<Vec<Record>> {
     pax::records(header).ok_or_else(|| damaged("a PAX record is malformed"))
+}
+
+/// Names a header, since of which member an error is cannot be told yet.
+fn of_header(err: Error, header: &Header) -> Error {
+    err.of_member(header::text(&header.as_old().name))
+}
+
+/// Returns the name of a member and the target of the link that it is.
+fn names(
+    header: &Header,
+    records: &[Record],
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    let own_name =
+        header::name(header).ok_or_else(|| damaged("a header is in a format that is not known"))?;
+    let name = choose(long_name, pax::value(records, "path"), own_name)?;
+    let own_link = header::text(&header.as_old().linkname).to_vec();
+    let link = choose(long_link, pax::value(records, "linkpath"), own_link)?;
+    Ok((name, link))
 }
 
 /// Returns the name that counts: from a GNU header, a PAX record or the member's header. The first two have no order.

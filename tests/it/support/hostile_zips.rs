@@ -560,6 +560,13 @@ fn content() -> Vec<Class> {
         let zeros = vec![0; 1 + 258 * 8192];
         packed_entry("bomb", 8, &zeros, &deflate_zeros(8192)).both(|head| head.size = announced)
     };
+    let encrypted = |name, flags| {
+        class(
+            name,
+            zip(&[entry("a", "content").both(|head| head.flags = flags)]),
+            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
+        )
+    };
     vec![
         class(
             "content-crc",
@@ -612,26 +619,10 @@ fn content() -> Vec<Class> {
             zip(&[bomb(100)]),
             Refused("the archive is damaged"),
         ),
-        class(
-            "encrypted",
-            zip(&[entry("a", "content").both(|head| head.flags = 1)]),
-            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
-        ),
-        class(
-            "encrypted-strongly",
-            zip(&[entry("a", "content").both(|head| head.flags = 0x41)]),
-            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
-        ),
-        class(
-            "encrypted-strongly-alone",
-            zip(&[entry("a", "content").both(|head| head.flags = 0x40)]),
-            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
-        ),
-        class(
-            "encrypted-table",
-            zip(&[entry("a", "content").both(|head| head.flags = 0x2000)]),
-            Refused("cannot unpack `a`: encrypted members cannot be extracted"),
-        ),
+        encrypted("encrypted", 1),
+        encrypted("encrypted-strongly", 0x41),
+        encrypted("encrypted-strongly-alone", 0x40),
+        encrypted("encrypted-table", 0x2000),
     ]
 }
 
