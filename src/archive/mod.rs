@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! BlockingReader ─▶ sniff ─┬▶ tar:   decode (thread) ─▶ extract into a Tree, or repack
-//!                          ├▶ zip:   spool to the end ─▶ extract with several threads, or repack
+//!                          ├▶ zip:   spool to the end, decode large members early ─▶ extract, or repack
 //!                          └▶ other: keep as a file
 //! ```
 
@@ -45,6 +45,9 @@ pub(crate) use tar::{Position, positions};
 
 /// Size of one read of a layer, in bytes.
 const LAYER_READ: usize = 256 * 1024;
+
+/// What the file is called, for a moment, that a whole archive is kept in.
+const SPOOL: &str = ".spool";
 
 /// Threads per archive at most.
 const MAX_THREADS: usize = 8;
@@ -130,12 +133,7 @@ pub(crate) fn place(source: BlockingReader, job: &Job) -> Result<Outcome> {
             };
             (extract_tar(source, compression, job)?, Some(kind))
         }
-        Format::Zip => {
-            let file = spool(&mut source, &job.directory)?;
-            let archive = zip::Archive::open(file, &job.limits)?;
-            let warnings = zip::extract(&archive, job, cores())?;
-            (warnings, Some(Unpacked::Other))
-        }
+        Format::Zip => (extract_zip(&mut source, job)?, Some(Unpacked::Other)),
     };
     Ok(Outcome { warnings, unpacked })
 }
@@ -146,6 +144,17 @@ fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Resul
         decode::parallel(compression, source, threads, &job.limits).map_err(tar::read_error)?;
     std::thread::scope(|scope| {
         tar::extract(ReadAhead::start(scope, decoded), compression, job, cores())
+    })
+}
+
+fn extract_zip(source: &mut Rewindable, job: &Job) -> Result<Vec<String>> {
+    std::thread::scope(|scope| {
+        let path = job.directory.join(SPOOL);
+        let file = create_spool(&path)?;
+        let early = zip::Early::start(scope, &file, &job.directory, &job.limits)?;
+        copy(source, &file, &path, |length| early.arrived(length))?;
+        let archive = zip::Archive::open(file, &job.limits)?;
+        zip::extract(&archive, early, job, cores())
     })
 }
 
@@ -235,21 +244,37 @@ impl<R: BufRead> BufRead for Hashed<R> {
     }
 }
 
-/// Writes the content to a new file and returns it.
-fn save(source: &mut Rewindable, path: &Path) -> Result<File> {
-    let mut file = fs::create_new(path)?;
-    while let Some(chunk) = source.next_chunk().map_err(tar::read_error)? {
-        file.write_all(&chunk).context("write", path)?;
-    }
-    Ok(file)
+/// Writes the content to a new file.
+fn save(source: &mut Rewindable, path: &Path) -> Result<()> {
+    copy(source, &fs::create_new(path)?, path, |_| ())
 }
 
 /// Writes the content to a file without a name, which is gone when it is closed.
 fn spool(source: &mut Rewindable, directory: &Path) -> Result<File> {
-    let path = directory.join(".spool");
-    let file = save(source, &path)?;
-    fs::remove_file(&path)?;
+    let path = directory.join(SPOOL);
+    let file = create_spool(&path)?;
+    copy(source, &file, &path, |_| ())?;
     Ok(file)
+}
+
+fn create_spool(path: &Path) -> Result<File> {
+    let file = fs::create_new(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Writes the content to a file, and tells how many bytes of it each time that there are more.
+fn copy(
+    source: &mut Rewindable,
+    mut file: &File,
+    path: &Path,
+    mut arrived: impl FnMut(usize),
+) -> Result<()> {
+    while let Some(chunk) = source.next_chunk().map_err(tar::read_error)? {
+        file.write_all(&chunk).context("write", path)?;
+        arrived(chunk.len());
+    }
+    Ok(())
 }
 
 /// Returns how many threads work on one archive: as many as can at once, but several archives are in work, and each

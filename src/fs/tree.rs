@@ -8,11 +8,11 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Context, umask},
+    fs::{Context, descriptor_path, umask},
     rel_path::{RelPath, shown_name},
 };
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps},
+    fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps},
     io::Errno,
 };
 use std::{
@@ -163,6 +163,29 @@ impl Tree {
             chmod,
             mtime: attributes.mtime,
         })
+    }
+
+    /// Gives the name of a regular file to one that has none, from [`super::create_unnamed`], in place of whatever but a
+    /// filled directory has that name.
+    pub(crate) fn adopt(
+        &mut self,
+        path: &RelPath,
+        file: File,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let (parent, name) = self.place(path, Missing::Create)?;
+        let there = descriptor_path(&file);
+        self.replacing(path, &parent, || {
+            fs::linkat(CWD, &there, &parent, &name, AtFlags::SYMLINK_FOLLOW)
+        })?;
+        let adopted = TreeFile {
+            file,
+            root: Arc::clone(&self.path),
+            path: path.clone(),
+            chmod: Some(permissions(attributes.mode)),
+            mtime: attributes.mtime,
+        };
+        adopted.finish()
     }
 
     /// Creates a directory, or takes over the attributes if it is there already.
@@ -656,6 +679,29 @@ mod tests {
             fs::read_to_string(temp.join("outside/canary")).unwrap(),
             "alive"
         );
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_one_in_place_of_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut tree = Tree::open(temp.path()).unwrap();
+        let path = RelPath::parse(b"d/f").unwrap();
+        tree.symlink(&path, OsStr::new("../outside"), None).unwrap();
+        let mut file = crate::fs::create_unnamed(temp.path()).unwrap();
+        std::io::Write::write_all(&mut file, b"content").unwrap();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        let mtime = Some(Mtime {
+            seconds: 1_000_000_000,
+            nanos: 5,
+        });
+        let mode = 0o6751;
+        tree.adopt(&path, file, Attributes { mode, mtime }).unwrap();
+        let there = fs::symlink_metadata(temp.path().join("d/f")).unwrap();
+        assert!(there.is_file());
+        assert_eq!(there.mode() & 0o7777, 0o751);
+        assert_eq!((there.mtime(), there.mtime_nsec()), (1_000_000_000, 5));
+        assert_eq!(fs::read(temp.path().join("d/f")).unwrap(), b"content");
+        assert!(!temp.path().join("outside").exists());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use serde_json::json;
 
-use crate::support::archives::{file, noise, tar_of, zst};
+use crate::support::archives::{file, noise, sha256_hex, stored_zip_of, tar_of, zip_of, zst};
 use crate::support::sandbox::{Invocation, Outcome, Sandbox, TASK_A, artifact};
 use crate::support::server::{Reply, Server};
 
@@ -110,6 +110,57 @@ fn an_archive_is_unpacked_through_a_break() {
     assert_eq!(sandbox.read("fetches/b"), b"end", "{outcome:?}");
     assert_eq!(sandbox.read("fetches/a").len(), 600_000);
     assert_eq!(server.sent(&path), archive.len() as u64);
+}
+
+/// Members as large as that are decoded before the archive is whole.
+const LARGE: usize = 5 << 20;
+
+#[test]
+fn a_zip_is_decoded_through_a_break() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let members = [
+        file("a", noise(LARGE, 21)),
+        file("b", b"small"),
+        file("c", noise(LARGE, 22)),
+    ];
+    let archive = zip_of(&members);
+    let path = artifact(TASK_A, "public/x.zip");
+    let whole = || Reply::ranged(&archive, "one");
+    let slowly = whole().slowly(1 << 20, Duration::from_millis(20));
+    server.serve_in_turn(&path, [whole().cut_after(3_000_000), slowly]);
+    let fetches = json!([{"task": TASK_A, "artifact": "public/x.zip"}]);
+    let outcome = sandbox
+        .task_artifacts(&server, &fetches)
+        .run()
+        .expect_code(0);
+    assert!(sandbox.read("fetches/a") == noise(LARGE, 21), "{outcome:?}");
+    assert_eq!(sandbox.read("fetches/b"), b"small");
+    assert!(sandbox.read("fetches/c") == noise(LARGE, 22), "{outcome:?}");
+    assert_eq!(server.sent(&path), archive.len() as u64);
+}
+
+#[test]
+fn what_was_decoded_of_a_poisoned_zip_is_not_used() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let members = |seed| ["a", "b"].map(|name| file(name, noise(LARGE, seed)));
+    let archive = |seed| stored_zip_of(&members(seed));
+    let (poisoned, archive) = (archive(23), archive(24));
+    assert_eq!(poisoned.len(), archive.len());
+    let path = artifact(TASK_A, "public/x.zip");
+    let cut = Reply::ranged(&poisoned, "one").cut_after(7_000_000);
+    server.serve_in_turn(&path, [cut, Reply::ranged(&archive, "one")]);
+    let (artifact, sha256) = ("public/x.zip", sha256_hex(&archive));
+    let fetches = json!([{"task": TASK_A, "artifact": artifact, "sha256": sha256}]);
+    sandbox
+        .task_artifacts(&server, &fetches)
+        .run()
+        .expect_code(0)
+        .expect_stderr(&["sha256 mismatch on"]);
+    for name in ["a", "b"] {
+        let content = sandbox.read(&format!("fetches/{name}"));
+        assert!(content == noise(LARGE, 24), "{name}");
+    }
+    assert_eq!(sandbox.fetched().paths(), ["a", "b"]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ const PIECE: usize = 256 * 1024;
 
 /// Members from this size on, in bytes, are decoded on one thread and written by another: an archive may have one that
 /// takes longer than all others together. A wheel of 274 MB with one of 788 MB takes 0.92 times the time.
-const LARGE: u64 = 4 << 20;
+pub(super) const LARGE: u64 = 4 << 20;
 
 /// What is read beyond header, name and content at once, in bytes: extra fields and data descriptor fit in it as a rule.
 const SLACK: usize = 256;

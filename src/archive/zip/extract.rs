@@ -1,6 +1,6 @@
 //! Extraction: every member is created in a confined [`Tree`], several files at a time.
 
-use super::{Archive, Member, MemberKind, content::MemberReader};
+use super::{Archive, Early, Member, MemberKind, content::MemberReader, early::Decoded};
 use crate::{
     archive::{
         Job,
@@ -41,6 +41,7 @@ struct PlannedFile<'a> {
 /// Extracts all members with several threads. Of members with the same name the last one counts.
 pub(in crate::archive) fn extract(
     archive: &Archive,
+    early: Early,
     job: &Job,
     threads: usize,
 ) -> Result<Vec<String>> {
@@ -56,7 +57,7 @@ pub(in crate::archive) fn extract(
         let mode = member.mode;
         tree.directory(path, Attributes { mode, mtime })?;
     }
-    extract_files(archive, &plan.files, job, threads)?;
+    extract_files(archive, plan.files, early, job, threads)?;
     // Links come last: no file is written through one.
     for (path, member) in &plan.links {
         let target = link_target(&mut reader, member, &job.limits)?;
@@ -184,37 +185,52 @@ pub(in crate::archive) fn link_target(
     Ok(target)
 }
 
-/// Extracts regular files on several threads, each with a view of its own of archive and tree. Of the errors seen, that
-/// of the member that comes first is told.
+/// Extracts regular files on several threads, each with a view of its own of archive and tree; one of them has to wait for
+/// the member that is being decoded, if one is. Of the errors seen, that of the member that comes first is told.
 fn extract_files(
     archive: &Archive,
-    files: &[PlannedFile<'_>],
+    files: Vec<PlannedFile<'_>>,
+    early: Early,
     job: &Job,
     threads: usize,
 ) -> Result<()> {
+    let threads = threads.min(files.len());
+    let begun = early.close();
+    let is_begun = |file: &PlannedFile<'_>| begun.contains(&file.member.start);
+    let (begun, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_begun);
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let work = || -> Result<(), (usize, Error)> {
+    let work = |early: Option<Early>| -> Result<(), (usize, Error)> {
         let mut tree = Tree::open(&job.directory).map_err(|err| (0, err))?;
         let mut reader = archive.reader();
+        let mut extract = |file: &PlannedFile<'_>, decoded| {
+            let extracted = extract_file(&mut tree, &mut reader, file, decoded, &job.limits);
+            extracted.map_err(|err| (file.index, err))
+        };
+        if let Some(early) = early {
+            let mut decoded = early.finish();
+            let mut adopted = begun.iter();
+            adopted.try_for_each(|file| extract(file, decoded.remove(&file.member.start)))?;
+        }
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            extract_file(&mut tree, &mut reader, file, &job.limits)
-                .map_err(|err| (file.index, err))?;
+            extract(file, None)?;
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(files.len()) {
-            scope.spawn(|| {
-                if let Err(err) = work() {
-                    next.fetch_add(files.len(), Ordering::Relaxed);
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if failed.as_ref().is_none_or(|(index, _)| *index > err.0) {
-                        *failed = Some(err);
-                    }
-                }
-            });
+    let work = |early| {
+        if let Err(err) = work(early) {
+            next.fetch_add(files.len(), Ordering::Relaxed);
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if failed.as_ref().is_none_or(|(index, _)| *index > err.0) {
+                *failed = Some(err);
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| work(None));
+        }
+        work(Some(early));
     });
     failed
         .into_inner()
@@ -226,9 +242,18 @@ fn extract_file(
     tree: &mut Tree,
     reader: &mut MemberReader,
     file: &PlannedFile<'_>,
+    decoded: Option<Decoded>,
     limits: &Limits,
 ) -> Result<()> {
     let member = file.member;
+    if let Some(decoded) = decoded.filter(|decoded| decoded.is_of(member)) {
+        let mtime = limits.time(reader.check(member)?);
+        let Some(path) = &file.path else {
+            return Ok(());
+        };
+        let mode = member.mode;
+        return tree.adopt(path, decoded.file, Attributes { mode, mtime });
+    }
     let opened = reader.open(member)?;
     let Some(path) = &file.path else {
         return opened.content.write_to(member, |_| Ok(()));

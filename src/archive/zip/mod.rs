@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! end ─▶ directory ─▶ Member ─▶ local ─▶ content ─▶ extract, or repack
+//!                                early: content ───────┘
 //! ```
 //!
 //! The format says most things twice: in the table of contents and before each member, with lengths and with offsets.
@@ -13,6 +14,7 @@
 mod attributes;
 mod content;
 mod directory;
+mod early;
 mod end;
 mod extract;
 mod fields;
@@ -28,6 +30,7 @@ use crate::error::Result;
 pub(super) use attributes::MemberKind;
 use content::MemberReader;
 pub(super) use directory::Member;
+pub(super) use early::Early;
 pub(super) use extract::{extract, link_target};
 use shared_file::SharedFile;
 use std::fs::File;
