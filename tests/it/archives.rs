@@ -263,35 +263,75 @@ fn random_trees_come_out_as_they_were_packed() {
     // The same trees in every run.
     let mut runner = TestRunner::deterministic();
     let packers: [&[&str]; 4] = [
-        &["tar", "--format=pax"],
-        &["tar", "--format=pax", "-S", "--sparse-version=0.1"],
-        &["tar", "--format=gnu", "-S"],
+        &["tar", "--format=pax", "-cf"],
+        &["tar", "--format=pax", "-S", "--sparse-version=0.1", "-cf"],
+        &["tar", "--format=gnu", "-S", "-cf"],
         // It loses directories of sparse files whose names are not UTF-8.
-        &["bsdtar", "--format=pax", "--no-read-sparse"],
+        &["bsdtar", "--format=pax", "--no-read-sparse", "-cf"],
     ];
     for case in 0..24 {
-        let sandbox = Sandbox::new();
-        let tree = random_tree()
-            .new_tree(&mut runner)
-            .expect("a tree")
-            .current();
-        fs::create_dir(sandbox.path("tree")).expect("make a directory");
-        make_tree(&sandbox.path("tree"), &tree);
         let packer = packers[case % packers.len()];
-        let run = sandbox
-            .program(packer[0])
-            .args(&packer[1..])
-            .args(["-cf", "a.tar", "tree"]);
-        let run = run.env("LC_ALL", "C.UTF-8").run();
-        assert!(run.status.success(), "{run:?}");
-        extract(&sandbox, &sandbox.read("a.tar"));
-        let extracted = Tree::of(sandbox.path("fetches/tree")).without_directory_mtimes();
-        let expected = Tree::of(sandbox.path("tree")).without_directory_mtimes();
+        let sandbox = Sandbox::new();
+        let tree = random_tree().new_tree(&mut runner).expect("a tree");
+        let [expected, extracted] =
+            packed_and_extracted(&sandbox, &tree.current(), packer, "a.tar")
+                .map(Tree::without_directory_mtimes);
         let expected = if packer.contains(&"--format=gnu") {
             expected.without_nanoseconds()
         } else {
             expected
         };
+        expected.assert_same(&extracted, &format!("case {case}, {packer:?}"));
+    }
+}
+
+/// Makes a tree, packs it into an archive and extracts that. Returns what was made, and what came out.
+fn packed_and_extracted(
+    sandbox: &Sandbox,
+    nodes: &[(Vec<u8>, Node, i64)],
+    packer: &[&str],
+    archive: &str,
+) -> [Tree; 2] {
+    fs::create_dir(sandbox.path("tree")).expect("make a directory");
+    make_tree(&sandbox.path("tree"), nodes);
+    let run = sandbox
+        .program(packer[0])
+        .args(&packer[1..])
+        .args([archive, "tree"]);
+    let run = run.env("LC_ALL", "C.UTF-8").run();
+    assert!(run.status.success(), "{run:?}");
+    extract(sandbox, &sandbox.read(archive));
+    ["tree", "fetches/tree"].map(|tree| Tree::of(sandbox.path(tree)))
+}
+
+#[test]
+fn random_trees_come_out_of_zips_as_they_were_packed() {
+    let packers: [&[&str]; 3] = [
+        &["zip", "-qry"],
+        &["bsdtar", "--format=zip", "-cf"],
+        &["bsdtar", "--format=zip", "--options=zip:zip64", "-cf"],
+    ];
+    let name = "random_trees_come_out_of_zips_as_they_were_packed";
+    if !have_programs(name, &["zip", "bsdtar"]) {
+        return;
+    }
+    let mut runner = TestRunner::deterministic();
+    for case in 0..18 {
+        let packer = packers[case % packers.len()];
+        let sandbox = Sandbox::new();
+        let mut nodes = random_tree()
+            .new_tree(&mut runner)
+            .expect("a tree")
+            .current();
+        // A zip has no hard links, and seconds of 32 bits.
+        nodes.retain(|(_, node, _)| !matches!(node, Node::HardLink));
+        for (_, _, seconds) in &mut nodes {
+            *seconds %= 1 << 31;
+        }
+        let trees = packed_and_extracted(&sandbox, &nodes, packer, "a.zip");
+        let comparable = |tree: Tree| tree.without_directory_mtimes().without_symlink_mtimes();
+        let [expected, extracted] = trees.map(|tree| comparable(tree).without_nanoseconds());
+        assert!(!expected.is_empty());
         expected.assert_same(&extracted, &format!("case {case}, {packer:?}"));
     }
 }

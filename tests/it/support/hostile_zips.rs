@@ -2,9 +2,9 @@
 //! that look like it. They are also in `testdata/hostile/zip/`, where `README-zip.md` says what is special about each.
 
 use super::zips::{
-    DESCRIPTOR, Head, UTF8, deflate_stored, deflate_zeros, descriptor, directory, entry, extra,
-    link, packed_entry, unicode_path, unicode_path_of, unsigned_descriptor, wide_descriptor, zip,
-    zip_with, zip64_extra, zip64_with,
+    DESCRIPTOR, Entry, Head, UTF8, deflate_stored, deflate_zeros, descriptor, directory, entry,
+    extra, link, packed_entry, unicode_path, unicode_path_of, unsigned_descriptor, wide_descriptor,
+    zip, zip_with, zip64_extra, zip64_with,
 };
 
 /// What has to become of an archive.
@@ -51,6 +51,8 @@ pub(crate) fn classes() -> Vec<Class> {
         ends(),
         tables(),
         zip64(),
+        zip64_places(),
+        zip64_ends(),
         content(),
         methods(),
         types(),
@@ -471,6 +473,95 @@ fn tables() -> Vec<Class> {
                 zip(&[first, entry("b", "b")])
             },
             Tree(&["a", "b"]),
+        ),
+    ]
+}
+
+/// Offsets and disks that are in the Zip64 field, which the end records' own counterparts need not be.
+fn zip64_places() -> Vec<Class> {
+    let first = || entry("a", "content");
+    let start = (zip(&[first()]).len() - zip(&[]).len() - 47) as u64;
+    let archive = |offset: Option<u32>, disk: u16, field: &[u8]| {
+        let second = Entry {
+            offset,
+            disk,
+            ..entry("b", "more")
+        };
+        zip(&[first(), second.central(|head| head.extra = extra(1, field))])
+    };
+    let far = |start: u64| archive(Some(u32::MAX), 0, &start.to_le_bytes());
+    let on_disk = |disk: u32| archive(None, 0xffff, &disk.to_le_bytes());
+    let both = [&start.to_le_bytes()[..], &[0; 4]].concat();
+    let missing = Refused("a Zip64 field is missing or too short");
+    vec![
+        class("zip64-offset", far(start), Tree(&["a", "b"])),
+        class(
+            "zip64-offset-elsewhere",
+            far(start + 1),
+            Refused("it is not where the archive's table of contents says"),
+        ),
+        class("zip64-offset-beyond", far(u64::MAX), Refused("it overlaps")),
+        class(
+            "zip64-offset-missing",
+            archive(Some(u32::MAX), 0, b""),
+            missing,
+        ),
+        class("zip64-disk", on_disk(0), Tree(&["a", "b"])),
+        class(
+            "zip64-disk-other",
+            on_disk(1),
+            Refused("it is on another disk of the archive"),
+        ),
+        class("zip64-disk-missing", archive(None, 0xffff, b""), missing),
+        class(
+            "zip64-offset-and-disk",
+            archive(Some(u32::MAX), 0xffff, &both),
+            Tree(&["a", "b"]),
+        ),
+    ]
+}
+
+/// An archive with Zip64 end records that something is done to, from the first of them on.
+fn with_end_records(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = zip64_with(&[entry("a", "content")], |_, _, _| {});
+    let records = bytes.windows(4).position(|window| window == b"PK\x06\x06");
+    let mut ends = bytes.split_off(records.expect("end records"));
+    change(&mut ends);
+    bytes.extend(ends);
+    bytes
+}
+
+/// Zip64 end records and their locator, which can be found in two ways.
+fn zip64_ends() -> Vec<Class> {
+    const LENGTH: usize = 56;
+    vec![
+        // The first is as long as both, and the second is where one is looked for without the locator.
+        class(
+            "zip64-end-twice",
+            with_end_records(|ends| {
+                let second = ends[..LENGTH].to_vec();
+                ends[4] += u8::try_from(LENGTH).expect("a small number");
+                ends.splice(LENGTH..LENGTH, second);
+            }),
+            Refused("the archive has two Zip64 end records"),
+        ),
+        class(
+            "zip64-end-longer",
+            with_end_records(|ends| {
+                ends[4] += 4;
+                ends.splice(LENGTH..LENGTH, *b"more");
+            }),
+            Tree(&["a"]),
+        ),
+        class(
+            "zip64-end-too-long",
+            with_end_records(|ends| ends[4] += 1),
+            Refused("the archive's Zip64 end record is not where its locator says"),
+        ),
+        class(
+            "zip64-locator-disks",
+            with_end_records(|ends| ends[LENGTH + 16] = 2),
+            Refused("archives on several disks are not supported"),
         ),
     ]
 }
