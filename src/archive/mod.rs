@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! BlockingReader ─▶ sniff ─┬▶ tar:   decode (thread) ─▶ extract into a Tree, or repack
-//!                          ├▶ zip:   spool to the end, decode large members early ─▶ extract, or repack
+//!                          ├▶ zip:   spool to the end ─▶ extract with several threads, or repack
+//!                          │           └▶ decode large members (thread) ─┘
 //!                          └▶ other: keep as a file
 //! ```
 
@@ -40,6 +41,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     num::NonZero,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 pub(crate) use tar::{Position, positions};
 
@@ -150,9 +152,11 @@ fn extract_tar(source: Rewindable, compression: Compression, job: &Job) -> Resul
 fn extract_zip(source: &mut Rewindable, job: &Job) -> Result<Vec<String>> {
     std::thread::scope(|scope| {
         let path = job.directory.join(SPOOL);
-        let file = create_spool(&path)?;
-        let early = zip::Early::start(scope, &file, &job.directory, &job.limits)?;
+        let file = Arc::new(create_spool(&path)?);
+        let early = zip::Early::start(scope, Arc::clone(&file), &job.directory, &job.limits);
         copy(source, &file, &path, |length| early.arrived(length))?;
+        #[cfg(feature = "fuzzing")]
+        early.exhaust();
         let archive = zip::Archive::open(file, &job.limits)?;
         zip::extract(&archive, early, job, cores())
     })

@@ -38,12 +38,11 @@ pub(crate) use tree::{Attributes, Mtime, Tree};
 pub(crate) use write_behind::{SMALL, WriteBehind};
 
 use crate::error::{Error, Result};
-use rustix::fs::{Access, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::fd::AsRawFd,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -137,19 +136,12 @@ pub(crate) fn create_new(path: &Path) -> Result<File> {
         .context("create", path)
 }
 
-/// Creates a file without a name on the file system of a directory. [`Tree::adopt`] gives it one. Not every file system
-/// has such files, and without `/proc` they cannot get names: then there is none.
+/// Creates a file without a name on the file system of a directory; [`Tree::adopt`] can give it one. There is none where
+/// the file system has no such files.
 pub(crate) fn create_unnamed(directory: &Path) -> Option<File> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).ok()?;
-    let file = File::from(file);
-    rustix::fs::access(descriptor_path(&file), Access::EXISTS).ok()?;
-    Some(file)
-}
-
-/// Returns the path by which the kernel finds a file that is open here.
-fn descriptor_path(file: &File) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
+    file.ok().map(File::from)
 }
 
 /// Creates a file that must not exist yet and that nobody else may read.

@@ -8,7 +8,7 @@
 
 use crate::{
     error::{Error, Result},
-    fs::{Context, descriptor_path, umask},
+    fs::{Context, umask},
     rel_path::{RelPath, shown_name},
 };
 use rustix::{
@@ -20,7 +20,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{Seek, SeekFrom, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
     sync::Arc,
@@ -167,6 +167,9 @@ impl Tree {
 
     /// Gives the name of a regular file to one that has none, from [`super::create_unnamed`], in place of whatever but a
     /// filled directory has that name.
+    ///
+    /// # Errors
+    /// [`Error::Fs`] also if it cannot be given one; its content can then be written to another.
     pub(crate) fn adopt(
         &mut self,
         path: &RelPath,
@@ -174,9 +177,10 @@ impl Tree {
         attributes: Attributes,
     ) -> Result<()> {
         let (parent, name) = self.place(path, Missing::Create)?;
-        let there = descriptor_path(&file);
+        // As a link, since the kernel allows only root to do it by the descriptor itself.
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         self.replacing(path, &parent, || {
-            fs::linkat(CWD, &there, &parent, &name, AtFlags::SYMLINK_FOLLOW)
+            fs::linkat(CWD, &unnamed, &parent, &name, AtFlags::SYMLINK_FOLLOW)
         })?;
         let adopted = TreeFile {
             file,

@@ -1,6 +1,6 @@
 //! Extraction: every member is created in a confined [`Tree`], several files at a time.
 
-use super::{Archive, Early, Member, MemberKind, content::MemberReader, early::Decoded};
+use super::{Archive, Early, Member, MemberKind, content::MemberReader};
 use crate::{
     archive::{
         Job,
@@ -13,6 +13,7 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     ffi::OsStr,
+    fs::File,
     os::unix::ffi::OsStrExt,
     sync::{
         Mutex, PoisonError,
@@ -194,10 +195,11 @@ fn extract_files(
     job: &Job,
     threads: usize,
 ) -> Result<()> {
-    let threads = threads.min(files.len());
     let begun = early.close();
     let is_begun = |file: &PlannedFile<'_>| begun.contains(&file.member.start);
     let (begun, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_begun);
+    // Nobody waits for what the table does not have.
+    let early = (!begun.is_empty()).then_some(early);
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let work = |early: Option<Early>| -> Result<(), (usize, Error)> {
@@ -227,10 +229,10 @@ fn extract_files(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads {
+        for _ in 1..threads.min(files.len() + 1) {
             scope.spawn(|| work(None));
         }
-        work(Some(early));
+        work(early);
     });
     failed
         .into_inner()
@@ -242,17 +244,22 @@ fn extract_file(
     tree: &mut Tree,
     reader: &mut MemberReader,
     file: &PlannedFile<'_>,
-    decoded: Option<Decoded>,
+    decoded: Option<File>,
     limits: &Limits,
 ) -> Result<()> {
     let member = file.member;
-    if let Some(decoded) = decoded.filter(|decoded| decoded.is_of(member)) {
+    if let Some(decoded) = decoded {
+        // What stands before the member, by which it was decoded, must be what the table says.
         let mtime = limits.time(reader.check(member)?);
         let Some(path) = &file.path else {
             return Ok(());
         };
         let mode = member.mode;
-        return tree.adopt(path, decoded.file, Attributes { mode, mtime });
+        match tree.adopt(path, decoded, Attributes { mode, mtime }) {
+            // Not everywhere where files can be without names can they be given one.
+            Err(Error::Fs { .. }) => {}
+            adopted => return adopted,
+        }
     }
     let opened = reader.open(member)?;
     let Some(path) = &file.path else {

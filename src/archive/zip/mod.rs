@@ -33,7 +33,7 @@ pub(super) use directory::Member;
 pub(super) use early::Early;
 pub(super) use extract::{extract, link_target};
 use shared_file::SharedFile;
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 /// An archive whose table of contents is read.
 pub(super) struct Archive {
@@ -45,8 +45,8 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Opens an archive and reads its table of contents.
-    pub(super) fn open(file: File, limits: &Limits) -> Result<Self> {
-        let file = SharedFile::new(file).map_err(read_error)?;
+    pub(super) fn open(file: impl Into<Arc<File>>, limits: &Limits) -> Result<Self> {
+        let file = SharedFile::new(file.into()).map_err(read_error)?;
         let members = directory::read(&file, limits)?;
         Ok(Self {
             file,

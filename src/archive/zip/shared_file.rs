@@ -20,10 +20,10 @@ pub(super) struct SharedFile {
 
 impl SharedFile {
     /// Returns a file that is whole.
-    pub(super) fn new(file: File) -> io::Result<Self> {
+    pub(super) fn new(file: Arc<File>) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self {
-            file: Arc::new(file),
+            file,
             position: 0,
             length,
             arrival: None,
@@ -31,9 +31,9 @@ impl SharedFile {
     }
 
     /// Returns a file of which nothing is there yet, and whose length is not known.
-    pub(super) fn arriving(file: File, arrival: Arc<Arrival>) -> Self {
+    pub(super) fn arriving(file: Arc<File>, arrival: Arc<Arrival>) -> Self {
         Self {
-            file: Arc::new(file),
+            file,
             position: 0,
             length: 0,
             arrival: Some(arrival),
@@ -87,13 +87,18 @@ struct State {
     length: u64,
     stage: Stage,
     begun: HashSet<u64>,
+    /// Whether nobody begins anything any more.
+    ended: bool,
 }
 
-#[derive(Clone, Copy, Default, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
 enum Stage {
     #[default]
     Arriving,
+    #[cfg(any(test, feature = "fuzzing"))]
     Whole,
+    /// Whole, and nothing should be begun any more.
+    Closed,
     /// Nobody wants to have it any more.
     Abandoned,
 }
@@ -103,42 +108,70 @@ impl Arrival {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn arrived(&self, more: u64) {
-        self.lock().length += more;
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    fn wait_while(&self, condition: impl FnMut(&mut State) -> bool) -> MutexGuard<'_, State> {
+        let state = self.changed.wait_while(self.lock(), condition);
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn arrived(&self, more: u64) {
+        self.change(|state| state.length += more);
     }
 
     /// Ends the arrival, and returns what was begun before.
     pub(super) fn close(&self) -> HashSet<u64> {
-        let mut state = self.lock();
-        state.stage = Stage::Whole;
-        self.changed.notify_all();
-        std::mem::take(&mut state.begun)
+        self.change(|state| state.stage = Stage::Closed);
+        self.lock().begun.clone()
     }
 
     pub(super) fn abandon(&self) {
-        self.lock().stage = Stage::Abandoned;
-        self.changed.notify_all();
+        self.change(|state| state.stage = Stage::Abandoned);
     }
 
-    /// Returns whether the member that starts there may be begun: as long as more arrives.
+    /// Returns whether anything may still be begun.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().stage < Stage::Closed
+    }
+
+    /// Notes that the member is begun which starts there, and returns whether it may be.
     pub(super) fn begin(&self, start: u64) -> bool {
-        let mut state = self.lock();
-        state.stage == Stage::Arriving && state.begun.insert(start)
+        let mut begun = false;
+        self.change(|state| begun = state.stage < Stage::Closed && state.begun.insert(start));
+        begun
     }
 
-    #[cfg(test)]
-    pub(super) fn begun(&self) -> usize {
-        self.lock().begun.len()
+    /// Notes that nothing will be begun any more.
+    pub(super) fn end(&self) {
+        self.change(|state| state.ended = true);
     }
 
     /// Waits until so many bytes are there, or all.
     fn wait_for(&self, end: u64) -> io::Result<()> {
-        let missing = |state: &mut State| state.stage == Stage::Arriving && state.length < end;
-        let state = self.changed.wait_while(self.lock(), missing);
-        match state.unwrap_or_else(PoisonError::into_inner).stage {
-            Stage::Abandoned => Err(io::ErrorKind::ConnectionAborted.into()),
-            Stage::Arriving | Stage::Whole => Ok(()),
+        drop(self.wait_while(|state| state.stage == Stage::Arriving && state.length < end));
+        self.check()
+    }
+
+    /// Fails if nobody wants to have the archive any more.
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.lock().stage == Stage::Abandoned {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        Ok(())
+    }
+
+    /// Tells that all is there, and waits for the end of those who begin something.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn exhaust(&self) {
+        self.change(|state| state.stage = Stage::Whole);
+        drop(self.wait_while(|state| !state.ended));
+    }
+
+    #[cfg(test)]
+    pub(super) fn wait_until_begun(&self, members: usize) {
+        drop(self.wait_while(|state| state.begun.len() < members && !state.ended));
     }
 }
