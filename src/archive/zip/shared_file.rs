@@ -175,3 +175,39 @@ impl Arrival {
         drop(self.wait_while(|state| state.begun.len() < members && !state.ended));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Arrival, SharedFile};
+    use std::{
+        io::{Read, Write},
+        sync::{Arc, mpsc::channel},
+        time::Duration,
+    };
+
+    #[test]
+    fn what_has_not_arrived_is_waited_for() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let arrival = Arc::new(Arrival::default());
+        let file = SharedFile::arriving(Arc::new(file), Arc::clone(&arrival));
+        arrival.arrived(4);
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let (to, read) = channel();
+        std::thread::scope(|scope| {
+            let (to_other, mut other) = (to.clone(), file.at(4));
+            scope.spawn(move || to_other.send(other.read(&mut [0]).map_err(|err| err.kind())));
+            scope.spawn(move || {
+                let read = file.read_exact_at(&mut [0; 4], 4).map(|()| 4);
+                to.send(read.map_err(|err| err.kind()))
+            });
+            read.recv_timeout(Duration::from_millis(50)).unwrap_err();
+            arrival.arrived(1);
+            assert_eq!(read.recv().unwrap(), Ok(1));
+            read.recv_timeout(Duration::from_millis(50)).unwrap_err();
+            arrival.close();
+            assert_eq!(read.recv().unwrap(), Ok(4));
+        });
+    }
+}
