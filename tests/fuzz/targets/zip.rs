@@ -34,7 +34,11 @@ fn may_have_unknown_unicode_path(archive: &[u8]) -> bool {
 
 /// Panics unless each regular file that the crate finds is there with the same content.
 fn compare(content: &[u8], stage: &Path) {
-    let mut archive = ZipArchive::new(Cursor::new(content)).expect("the crate accepts it, too");
+    let mut archive = match ZipArchive::new(Cursor::new(content)) {
+        // To unzip, bsdtar and us, less than a field is padding; to the crate, it can be the beginning of one.
+        Err(err) if err.to_string().contains("header truncated") => return,
+        archive => archive.expect("the crate accepts it, too"),
+    };
     let mut files = BTreeMap::new();
     if may_have_unknown_unicode_path(content) {
         return;
