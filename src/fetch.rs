@@ -37,7 +37,8 @@ use sources::Sources;
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
 use tokio::sync::{OnceCell, SetOnce};
 
-/// Chunks between a socket and the job that places them. One is at most about 400 kB (what hyper reads at once).
+/// Chunks between a socket and the job that places them. One is at most about 400 kB (what hyper reads at once). Tried
+/// with 16 to 256: a .tar.gz of 116,000 files takes 0.96 to 1.03 of the time, in no order.
 const PIPE_DEPTH: usize = 4;
 
 /// Failures in a row after which a transfer is not resumed any more if there is another source.
@@ -384,6 +385,8 @@ impl Placers {
     }
 }
 
+/// Hashes a chunk where it is received. Tried on a thread of its own: a plain file took 7 to 13 % less time and a zip 3 %,
+/// but a .tar.zst 5 % more.
 fn take(verifier: &mut Verifier, chunk: &[u8], observer: &dyn Observer) {
     verifier.update(chunk);
     observer.on_event(&Event::Received {

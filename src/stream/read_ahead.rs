@@ -12,7 +12,8 @@ use std::{
 /// one core: the .tar.gz of 116,000 files then takes 1.3 times as long on two cores.
 const BUFFER: usize = 512 * 1024;
 
-/// Buffers between the threads; bounds the memory to 2 MiB, and those in use.
+/// Buffers between the threads; bounds the memory to 2 MiB, and those in use. Tried with 8 to 64 MiB: the .tar.gz of
+/// 116,000 files was 0 to 5 % faster in one series of runs, and not in another.
 const DEPTH: usize = 4;
 
 /// The reading end. An error of the source arrives after all whole buffers before it.

@@ -21,7 +21,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use zip::{ZipReadOptions, read::read_zipfile_from_stream_with_options, result::ZipError};
 
 /// Stored and deflated members up to this size, in bytes, are decoded in one piece, at nearly twice the speed of a
-/// streaming inflate.
+/// streaming inflate. Tried with 32 MiB: a wheel with members of 4 to 30 MB is not faster.
 const WHOLE: u64 = 1 << 20;
 
 /// How much of a stream is decoded at a time, in bytes.
