@@ -156,7 +156,7 @@ fn extract_zip(source: &mut Rewindable, job: &Job) -> Result<Vec<String>> {
         let early = zip::Early::start(scope, Arc::clone(&file), &job.directory, &job.limits);
         copy(source, &file, &path, |length| early.arrived(length))?;
         #[cfg(feature = "fuzzing")]
-        early.exhaust();
+        let early = early.exhaust();
         let archive = zip::Archive::open(file, &job.limits)?;
         zip::extract(&archive, early, job, cores())
     })

@@ -10,11 +10,12 @@
 
 use super::{
     MemberKind,
+    arrival::Arrival,
     content::{LARGE, MemberReader},
     directory::Member,
     header::{self, DESCRIPTOR, ENCRYPTED, MASKED, STRONG},
     name,
-    shared_file::{Arrival, SharedFile},
+    shared_file::SharedFile,
 };
 use crate::{
     archive::limits::Limits,
@@ -72,7 +73,7 @@ impl Early {
             directory,
             limits,
         };
-        scope.spawn(move || work.run(&to));
+        scope.spawn(move || work.decode_members(&to));
         Self { arrival, decoded }
     }
 
@@ -94,8 +95,13 @@ impl Early {
 
     /// Tells that the archive is whole, and waits until everything is decoded that can be.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(in crate::archive) fn exhaust(&self) {
-        self.arrival.exhaust();
+    pub(in crate::archive) fn exhaust(mut self) -> Self {
+        self.arrival.complete();
+        let (to, decoded) = channel();
+        // The receiver is right here.
+        self.decoded.iter().for_each(|done| drop(to.send(done)));
+        self.decoded = decoded;
+        self
     }
 
     /// Waits until so many members are decoded or in work.
@@ -120,11 +126,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run(&self, to: &Sender<Decoded>) {
-        self.decode_members(to);
-        self.arrival.end();
-    }
-
     /// Decodes members from the beginning on, as far as they can be followed.
     fn decode_members(&self, to: &Sender<Decoded>) -> Option<()> {
         let mut reader = MemberReader::new(self.archive.clone(), self.limits.clone());

@@ -211,8 +211,9 @@ fn extract_files(
         };
         if let Some(early) = early {
             let mut decoded = early.finish();
-            let mut adopted = begun.iter();
-            adopted.try_for_each(|file| extract(file, decoded.remove(&file.member.start)))?;
+            for file in &begun {
+                extract(file, decoded.remove(&file.member.start))?;
+            }
         }
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             extract(file, None)?;

@@ -11,6 +11,7 @@
 //! zip crate, which looks for whatever can be read and keeps one member per name, decodes content. The checks take no
 //! pass of their own over the data: the header of a member is read with its content.
 
+mod arrival;
 mod attributes;
 mod content;
 mod directory;

@@ -1,11 +1,11 @@
 //! [`SharedFile`]: a file that several threads read, each at its own position, and possibly before all of it is there.
 
+use super::arrival::Arrival;
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 /// A file with a position of its own; copies share the file, but not the position.
@@ -74,111 +74,9 @@ impl Read for SharedFile {
     }
 }
 
-/// How much of a file is there, and which members of it are in work before it is whole.
-#[derive(Default)]
-pub(super) struct Arrival {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// In bytes.
-    length: u64,
-    stage: Stage,
-    begun: HashSet<u64>,
-    /// Whether nobody begins anything any more.
-    ended: bool,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
-enum Stage {
-    #[default]
-    Arriving,
-    #[cfg(any(test, feature = "fuzzing"))]
-    Whole,
-    /// Whole, and nothing should be begun any more.
-    Closed,
-    /// Nobody wants to have it any more.
-    Abandoned,
-}
-
-impl Arrival {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
-    fn wait_while(&self, condition: impl FnMut(&mut State) -> bool) -> MutexGuard<'_, State> {
-        let state = self.changed.wait_while(self.lock(), condition);
-        state.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn arrived(&self, more: u64) {
-        self.change(|state| state.length += more);
-    }
-
-    /// Ends the arrival, and returns what was begun before.
-    pub(super) fn close(&self) -> HashSet<u64> {
-        self.change(|state| state.stage = Stage::Closed);
-        self.lock().begun.clone()
-    }
-
-    pub(super) fn abandon(&self) {
-        self.change(|state| state.stage = Stage::Abandoned);
-    }
-
-    /// Returns whether anything may still be begun.
-    pub(super) fn is_open(&self) -> bool {
-        self.lock().stage < Stage::Closed
-    }
-
-    /// Notes that the member is begun which starts there, and returns whether it may be.
-    pub(super) fn begin(&self, start: u64) -> bool {
-        let mut begun = false;
-        self.change(|state| begun = state.stage < Stage::Closed && state.begun.insert(start));
-        begun
-    }
-
-    /// Notes that nothing will be begun any more.
-    pub(super) fn end(&self) {
-        self.change(|state| state.ended = true);
-    }
-
-    /// Waits until so many bytes are there, or all.
-    fn wait_for(&self, end: u64) -> io::Result<()> {
-        drop(self.wait_while(|state| state.stage == Stage::Arriving && state.length < end));
-        self.check()
-    }
-
-    /// Fails if nobody wants to have the archive any more.
-    pub(super) fn check(&self) -> io::Result<()> {
-        if self.lock().stage == Stage::Abandoned {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        Ok(())
-    }
-
-    /// Tells that all is there, and waits for the end of those who begin something.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn exhaust(&self) {
-        self.change(|state| state.stage = Stage::Whole);
-        drop(self.wait_while(|state| !state.ended));
-    }
-
-    #[cfg(test)]
-    pub(super) fn wait_until_begun(&self, members: usize) {
-        drop(self.wait_while(|state| state.begun.len() < members && !state.ended));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Arrival, SharedFile};
+    use super::{super::arrival::Arrival, SharedFile};
     use std::{
         io::{Read, Write},
         sync::{Arc, mpsc::channel},

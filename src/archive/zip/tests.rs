@@ -103,7 +103,7 @@ fn extract(bytes: &[u8], directory: &Path, threads: usize) -> Result<Vec<String>
         on_its_way(bytes, &directory, &Limits::default(), |mut way| {
             way.send_all();
             if early {
-                way.early.exhaust();
+                way.early = way.early.exhaust();
             } else {
                 way.early.close();
             }
@@ -127,6 +127,13 @@ fn have_unnamed_files(test: &str, directory: &Path) -> bool {
         }
     }
     have
+}
+
+/// Returns where in an archive something is.
+fn places_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let places = bytes.windows(wanted.len()).enumerate();
+    let places = places.filter_map(|(at, window)| (window == wanted).then_some(at));
+    places.collect()
 }
 
 #[test]
@@ -215,11 +222,7 @@ fn the_error_told_is_that_of_the_first_member() {
     });
     // The CRC-32 of all is wrong, in both headers.
     for signature in [(&b"PK\x03\x04"[..], 14), (b"PK\x01\x02", 16)] {
-        let places: Vec<usize> = bytes
-            .windows(4)
-            .enumerate()
-            .filter_map(|(at, window)| (window == signature.0).then_some(at))
-            .collect();
+        let places = places_of(signature.0, &bytes);
         assert_eq!(places.len(), 50);
         for at in places {
             bytes[at + signature.1] ^= 1;
@@ -324,7 +327,7 @@ fn what_is_decoded_early_is_not_decoded_again() {
     let bytes = with_members(&[("d/one", &content)]);
     on_its_way(&bytes, temp.path(), &Limits::default(), |mut way| {
         way.send_all();
-        way.early.exhaust();
+        way.early = way.early.exhaust();
         // Nobody could decode that.
         let middle = bytes.len() as u64 / 2;
         way.file.write_all_at(&[0; 1000], middle).unwrap();
@@ -348,7 +351,7 @@ fn nothing_is_decoded_early_beyond_the_limits_or_where_no_file_can_be_without_a_
     ] {
         on_its_way(&bytes, directory, &limits, |mut way| {
             way.send_all();
-            way.early.exhaust();
+            way.early = way.early.exhaust();
             assert!(way.early.close().is_empty(), "{directory:?}");
             extract_from(way, temp.path(), 2).unwrap();
         });
@@ -360,8 +363,14 @@ fn nothing_is_decoded_early_beyond_the_limits_or_where_no_file_can_be_without_a_
 
 #[test]
 fn an_archive_that_does_not_come_is_not_waited_for() {
-    let bytes = with_members(&[("one", &noise(6))]);
     let temp = tempfile::tempdir().unwrap();
+    if !have_unnamed_files(
+        "an_archive_that_does_not_come_is_not_waited_for",
+        temp.path(),
+    ) {
+        return;
+    }
+    let bytes = with_members(&[("one", &noise(6))]);
     on_its_way(&bytes, temp.path(), &Limits::default(), |mut way| {
         way.send(1000);
         way.early.wait_until_begun(1);
@@ -402,10 +411,9 @@ fn hostile_archives_are_the_same_whether_decoded_early_or_not() {
 
 /// Takes a member out of the table of contents.
 fn without(name: &str, mut bytes: Vec<u8>) -> Vec<u8> {
-    let entries = bytes.windows(4).enumerate();
-    let entries = entries.filter_map(|(at, window)| (window == b"PK\x01\x02").then_some(at));
     let end = bytes.len() - 22;
-    let starts: Vec<usize> = entries.chain([end]).collect();
+    let mut starts = places_of(b"PK\x01\x02", &bytes);
+    starts.push(end);
     let is_named = |entry: &[usize]| bytes[entry[0] + 46..entry[1]].starts_with(name.as_bytes());
     let [from, to] = *starts.windows(2).find(|entry| is_named(entry)).unwrap() else {
         panic!("pairs")
@@ -429,9 +437,7 @@ fn what_is_decoded_early_gets_only_the_names_that_the_table_has() {
         ("twice-2", &new),
     ];
     let mut bytes = without("removed", with_members(&members));
-    let names = bytes.windows(7).enumerate();
-    let names = names.filter_map(|(at, window)| (window == b"twice-2").then_some(at));
-    let names: Vec<usize> = names.collect();
+    let names = places_of(b"twice-2", &bytes);
     assert_eq!(names.len(), 2);
     for at in names {
         bytes[at + 6] = b'1';
