@@ -698,7 +698,7 @@ fn content() -> Vec<Class> {
         class(
             "bomb-lies",
             zip(&[bomb(1 << 20 | 1)]),
-            Refused("larger than its declared uncompressed size"),
+            Refused("the content has more than the announced 1048577 bytes"),
         ),
         class(
             "content-long-xz",
