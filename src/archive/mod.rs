@@ -24,8 +24,9 @@ use crate::{
     digest::Sha256Digest,
     error::Result,
     fs::{self, Context},
-    stream::{BlockingReader, ReadAhead},
+    stream::{BlockingReader, ReadAhead, TakeBytes},
 };
+use bytes::Bytes;
 use format::{Compression, Format, Rewindable, sniff};
 pub use limits::Limits;
 pub use repack::Repack;
@@ -245,6 +246,14 @@ impl<R: BufRead> BufRead for Hashed<R> {
             Self::take(&mut self.hasher, &mut self.bytes, &filled[..length]);
         }
         self.inner.consume(length);
+    }
+}
+
+impl<R: TakeBytes> TakeBytes for Hashed<R> {
+    fn take_bytes(&mut self, length: usize) -> io::Result<Bytes> {
+        let taken = self.inner.take_bytes(length)?;
+        Self::take(&mut self.hasher, &mut self.bytes, &taken);
+        Ok(taken)
     }
 }
 

@@ -8,10 +8,11 @@ use crate::{
     fs::{Attributes, Tree},
     rel_path::RelPath,
 };
+use bytes::Bytes;
+use rustix::process::nice;
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
-    ops::Range,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -30,31 +31,34 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Batches that wait for a writer; bounds the memory.
 const QUEUE: usize = 4;
 
-/// Files to write. The content of all of them is in one buffer, which is used again and again.
+/// By how much writers are nicer than other threads. Whoever feeds them, back to the one that reads the socket, goes first:
+/// they always find work again, while one core would be idle as long as what they need is stuck behind them. With gzip
+/// two cores are busy for 92 % of the time instead of 89, with 40 artifacts at once for 93 instead of 90.
+const NICER: i32 = 10;
+
+/// Files to write.
 struct Batch {
     files: Vec<SmallFile>,
-    content: Vec<u8>,
-    used: usize,
+    bytes: usize,
 }
 
 /// A file to write.
 struct SmallFile {
     path: RelPath,
     attributes: Attributes,
-    content: Range<usize>,
+    content: Bytes,
 }
 
 impl Batch {
     fn new() -> Self {
         Self {
             files: Vec::with_capacity(BATCH_FILES),
-            content: vec![0; BATCH_BYTES + SMALL],
-            used: 0,
+            bytes: 0,
         }
     }
 
     fn is_full(&self) -> bool {
-        self.files.len() >= BATCH_FILES || self.used >= BATCH_BYTES
+        self.files.len() >= BATCH_FILES || self.bytes >= BATCH_BYTES
     }
 }
 
@@ -68,7 +72,6 @@ struct Progress {
 #[derive(Default)]
 struct State {
     batches_open: usize,
-    written: Vec<Batch>,
     failed: Option<Error>,
 }
 
@@ -103,7 +106,11 @@ impl WriteBehind {
         for _ in 0..threads {
             let (queue, progress, tree) =
                 (Arc::clone(&queue), Arc::clone(&progress), Tree::open(root)?);
-            scope.spawn(move || write_batches(&queue, &progress, tree));
+            scope.spawn(move || {
+                // The same files are there without it, only later.
+                let _ = nice(NICER);
+                write_batches(&queue, &progress, tree);
+            });
         }
         Ok(Self {
             batches,
@@ -114,21 +121,18 @@ impl WriteBehind {
         })
     }
 
-    /// Takes a file of at most [`SMALL`] bytes, whose content `read` fills in.
+    /// Takes a file of at most [`SMALL`] bytes.
     pub(crate) fn file(
         &mut self,
         path: RelPath,
         attributes: Attributes,
-        size: usize,
-        read: impl FnOnce(&mut [u8]) -> Result<()>,
+        content: Bytes,
     ) -> Result<()> {
         if !self.open.insert(self.hashes.hash_one(&path)) {
             self.settle()?;
             self.open.insert(self.hashes.hash_one(&path));
         }
-        let content = self.batch.used..self.batch.used + size;
-        read(&mut self.batch.content[content.clone()])?;
-        self.batch.used = content.end;
+        self.batch.bytes += content.len();
         self.batch.files.push(SmallFile {
             path,
             attributes,
@@ -178,9 +182,8 @@ impl WriteBehind {
             return Err(err);
         }
         state.batches_open += 1;
-        let empty = state.written.pop();
         drop(state);
-        let batch = std::mem::replace(&mut self.batch, empty.unwrap_or_else(Batch::new));
+        let batch = std::mem::replace(&mut self.batch, Batch::new());
         // Writers end only when this sender does.
         let _ = self.batches.send(batch);
         Ok(())
@@ -191,18 +194,15 @@ impl WriteBehind {
 fn write_batches(queue: &Mutex<Receiver<Batch>>, progress: &Progress, mut tree: Tree) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut batch) = next else { return };
+        let Ok(batch) = next else { return };
         let broken = progress.lock().failed.is_some();
         let written = if broken {
             Ok(())
         } else {
-            write(&mut tree, &batch)
+            write(&mut tree, batch)
         };
-        batch.files.clear();
-        batch.used = 0;
         let mut state = progress.lock();
         state.batches_open -= 1;
-        state.written.push(batch);
         if let (Err(err), None) = (written, &state.failed) {
             state.failed = Some(err);
         }
@@ -210,11 +210,11 @@ fn write_batches(queue: &Mutex<Receiver<Batch>>, progress: &Progress, mut tree: 
     }
 }
 
-fn write(tree: &mut Tree, batch: &Batch) -> Result<()> {
+fn write(tree: &mut Tree, batch: Batch) -> Result<()> {
     tree.forget_parents();
-    batch.files.iter().try_for_each(|file| {
+    batch.files.into_iter().try_for_each(|file| {
         let mut new = tree.file(&file.path, file.attributes)?;
-        new.write(&batch.content[file.content.clone()])?;
+        new.write(&file.content)?;
         new.finish()
     })
 }
@@ -224,6 +224,7 @@ fn write(tree: &mut Tree, batch: &Batch) -> Result<()> {
 mod tests {
     use super::WriteBehind;
     use crate::{error::Error, fs::Attributes, rel_path::RelPath};
+    use bytes::Bytes;
     use std::fs;
 
     const FILE: Attributes = Attributes {
@@ -232,10 +233,7 @@ mod tests {
     };
 
     fn file(writer: &mut WriteBehind, path: &str, content: &str) -> Result<(), Error> {
-        writer.file(rel(path), FILE, content.len(), |buffer| {
-            buffer.copy_from_slice(content.as_bytes());
-            Ok(())
-        })
+        writer.file(rel(path), FILE, Bytes::copy_from_slice(content.as_bytes()))
     }
 
     fn rel(path: &str) -> RelPath {

@@ -9,8 +9,9 @@ use crate::{
     error::Result,
     fs::Dir,
     rel_path::RelPath,
+    stream::TakeBytes,
 };
-use std::{collections::HashSet, ffi::OsStr, io::BufRead, os::unix::ffi::OsStrExt, path::Path};
+use std::{collections::HashSet, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 use tar::EntryType;
 
 /// What marks begin with, and the one that hides everything in a directory.
@@ -19,7 +20,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Extracts a layer, which was decoded already, on top of what is in a directory. Returns how many members it has.
 pub(in crate::archive) fn apply(
-    source: impl BufRead,
+    source: impl TakeBytes,
     compression: Compression,
     directory: &Path,
     limits: &Limits,
@@ -60,7 +61,7 @@ enum Mark {
 }
 
 impl Layer<'_> {
-    fn member(&mut self, reader: &mut Reader<'_, impl BufRead>, member: &Member) -> Result<()> {
+    fn member(&mut self, reader: &mut Reader<'_, impl TakeBytes>, member: &Member) -> Result<()> {
         let path = member_path(&member.name)?;
         if let Some(mark) = mark(&path, member)? {
             return self.obey(&mark);

@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
     fs::{Attributes, Mtime, SMALL, Tree, WriteBehind, umask},
     rel_path::{RelPath, shown_name},
+    stream::TakeBytes,
 };
 pub(super) use layer::apply;
 pub(crate) use positions::{Position, positions};
@@ -29,7 +30,7 @@ use tar::EntryType;
 /// Extracts all members into the job's directory and returns warnings. Reads the stream, which was decoded already, to
 /// its end, past the end of the archive.
 pub(super) fn extract(
-    source: impl BufRead,
+    source: impl TakeBytes,
     compression: Compression,
     job: &Job,
     writers: usize,
@@ -101,7 +102,7 @@ impl<'a> Extractor<'a> {
 }
 
 impl Extractor<'_> {
-    fn member(&mut self, reader: &mut Reader<'_, impl BufRead>, member: &Member) -> Result<()> {
+    fn member(&mut self, reader: &mut Reader<'_, impl TakeBytes>, member: &Member) -> Result<()> {
         let path = member_path(&member.name)?;
         self.limits.check_path(&path)?;
         if self.stripped.is_none() && member.name.starts_with(b"/") {
@@ -154,16 +155,17 @@ impl Extractor<'_> {
 
     fn file(
         &mut self,
-        reader: &mut Reader<'_, impl BufRead>,
+        reader: &mut Reader<'_, impl TakeBytes>,
         path: RelPath,
         member: &Member,
         attributes: Attributes,
     ) -> Result<()> {
         match usize::try_from(member.size) {
-            Ok(size) if size <= SMALL => self.behind.file(path, attributes, size, |content| {
-                let read = reader.read_exact(content);
-                read.map_err(|err| err.of_member(&member.name))
-            }),
+            Ok(size) if size <= SMALL => {
+                let content = reader.take(size);
+                let content = content.map_err(|err| err.of_member(&member.name))?;
+                self.behind.file(path, attributes, content)
+            }
             _ => self.file_at_once(reader, &path, attributes),
         }
     }

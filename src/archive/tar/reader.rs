@@ -15,8 +15,10 @@ use crate::{
     archive::{format::Compression, limits::Limits},
     error::{Error, Result},
     fs::Mtime,
+    stream::TakeBytes,
 };
-use std::io::{BufRead, ErrorKind};
+use bytes::Bytes;
+use std::io::{self, BufRead, ErrorKind};
 use tar::{EntryType, Header};
 
 /// The largest size that the octal digits of a header can tell.
@@ -147,11 +149,12 @@ impl<'a, R: BufRead> Reader<'a, R> {
         let mut header = Header::new_old();
         self.source
             .read_exact(header.as_mut_bytes())
-            .map_err(|err| match err.kind() {
-                ErrorKind::UnexpectedEof if err.get_ref().is_none() => {
+            .map_err(|err| {
+                if is_early_end(&err) {
                     damaged("it ends early, without the mark of its end")
+                } else {
+                    read_error(err)
                 }
-                _ => read_error(err),
             })?;
         if header.as_bytes() == &[0; BLOCK] {
             return Ok(None);
@@ -346,6 +349,25 @@ impl<'a, R: BufRead> Reader<'a, R> {
         Ok(())
     }
 
+    /// Takes so much content, without a copy where that is possible.
+    pub(crate) fn take(&mut self, length: usize) -> Result<Bytes>
+    where
+        R: TakeBytes,
+    {
+        if length as u64 > self.content {
+            return Err(damaged("a member has less content than was announced"));
+        }
+        let taken = self.source.take_bytes(length).map_err(|err| {
+            if is_early_end(&err) {
+                damaged("it ends before a member does")
+            } else {
+                read_error(err)
+            }
+        })?;
+        self.content -= length as u64;
+        Ok(taken)
+    }
+
     /// Reads over what is left of a member.
     fn skip(&mut self) -> Result<()> {
         self.content = self
@@ -368,6 +390,11 @@ impl<'a, R: BufRead> Reader<'a, R> {
             }
         }
     }
+}
+
+/// Returns whether there was nothing more to read, as opposed to what else may have gone wrong.
+fn is_early_end(err: &io::Error) -> bool {
+    err.kind() == ErrorKind::UnexpectedEof && err.get_ref().is_none()
 }
 
 fn damaged(problem: &str) -> Error {
