@@ -64,7 +64,7 @@ impl RelPath {
     }
 
     /// Returns the components, outermost first.
-    pub fn components(&self) -> impl Iterator<Item = &OsStr> {
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &OsStr> + Clone {
         self.0
             .split(|&byte| byte == b'/')
             .filter(|part| !part.is_empty())

@@ -134,10 +134,10 @@ impl Tree {
     /// # Errors
     /// [`Error::Archive`] for a link that leads out of the tree or nowhere.
     pub(crate) fn leads_through_link(&mut self, path: &RelPath) -> Result<bool> {
-        let Some(parent) = path.parent() else {
+        let Some((_name, way)) = last(path) else {
             return Ok(false);
         };
-        match self.walk(&parent, Missing::Refuse) {
+        match self.walk(path, way, Missing::Refuse) {
             // What is not there yet is no link, but it may be behind one.
             Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 let way = self.parents.last().is_some_and(|way| way.through_link);
@@ -148,18 +148,22 @@ impl Tree {
     }
 
     /// Creates a regular file, in place of whatever but a filled directory has its name.
-    pub(crate) fn file(&mut self, path: &RelPath, attributes: Attributes) -> Result<TreeFile> {
+    pub(crate) fn file<'a>(
+        &mut self,
+        path: &'a RelPath,
+        attributes: Attributes,
+    ) -> Result<TreeFile<'a>> {
         let (parent, name) = self.place(path, Missing::Create)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = permissions(attributes.mode);
-        let create = || fs::openat(&parent, &name, flags, mode);
+        let create = || fs::openat(&parent, name, flags, mode);
         let fd = self.replacing(path, &parent, create)?;
         let chmod = (mode.bits() & self.umask != 0).then_some(mode);
         Ok(TreeFile {
             file: File::from(fd),
             root: Arc::clone(&self.path),
-            path: path.clone(),
+            path,
             chmod,
             mtime: attributes.mtime,
         })
@@ -180,12 +184,12 @@ impl Tree {
         // As a link, since the kernel allows only root to do it by the descriptor itself.
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         self.replacing(path, &parent, || {
-            fs::linkat(CWD, &unnamed, &parent, &name, AtFlags::SYMLINK_FOLLOW)
+            fs::linkat(CWD, &unnamed, &parent, name, AtFlags::SYMLINK_FOLLOW)
         })?;
         let adopted = TreeFile {
             file,
             root: Arc::clone(&self.path),
-            path: path.clone(),
+            path,
             chmod: Some(permissions(attributes.mode)),
             mtime: attributes.mtime,
         };
@@ -199,13 +203,13 @@ impl Tree {
         }
         let (parent, name) = self.place(path, Missing::Create)?;
         let is_directory = || {
-            let stat = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let stat = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
             stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
         };
         let mode = permissions(attributes.mode);
         // Writable to us until all of its content is there.
         let created = self.replacing(path, &parent, || {
-            match fs::mkdirat(&parent, &name, mode | Mode::RWXU) {
+            match fs::mkdirat(&parent, name, mode | Mode::RWXU) {
                 Err(Errno::EXIST) if is_directory() => Ok(false),
                 result => result.map(|()| true),
             }
@@ -231,14 +235,14 @@ impl Tree {
         mtime: Option<Mtime>,
     ) -> Result<()> {
         let (parent, name) = self.place(path, Missing::Create)?;
-        self.replacing(path, &parent, || fs::symlinkat(target, &parent, &name))?;
+        self.replacing(path, &parent, || fs::symlinkat(target, &parent, name))?;
         if let Some(links) = &mut self.links {
             links.insert(path.clone(), target.to_owned());
         }
         if let Some(mtime) = mtime {
             fs::utimensat(
                 &parent,
-                &name,
+                name,
                 &mtime.timestamps(),
                 AtFlags::SYMLINK_NOFOLLOW,
             )
@@ -256,7 +260,7 @@ impl Tree {
             }
             placed => placed?,
         };
-        let stat = match fs::statat(&from_parent, &from_name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match fs::statat(&from_parent, from_name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Err(problem("is not in the archive before it")),
             stat => stat.context_with("look at", || self.path.join(to))?,
         };
@@ -265,11 +269,11 @@ impl Tree {
         }
         let (parent, name) = self.place(path, Missing::Create)?;
         let same_file = || {
-            let there = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let there = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
             there.is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
         };
         self.replacing(path, &parent, || {
-            match fs::linkat(&from_parent, &from_name, &parent, &name, AtFlags::empty()) {
+            match fs::linkat(&from_parent, from_name, &parent, name, AtFlags::empty()) {
                 Err(Errno::EXIST) if same_file() => Ok(()),
                 linked => linked,
             }
@@ -284,7 +288,7 @@ impl Tree {
             }
             placed => placed?,
         };
-        let stat = fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
         Ok(stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
     }
 
@@ -297,7 +301,7 @@ impl Tree {
             }
             placed => placed?,
         };
-        self.remove(&parent, &name, path, keep)?;
+        self.remove(&parent, name, path, keep)?;
         // The open descriptors may lead through what was just removed.
         self.parents.clear();
         Ok(())
@@ -309,7 +313,8 @@ impl Tree {
         path: &RelPath,
         keep: &dyn Fn(&RelPath) -> bool,
     ) -> Result<()> {
-        let directory = match self.descend(path, Missing::Refuse) {
+        let components = path.components().count();
+        let (directory, _through_link) = match self.walk(path, components, Missing::Refuse) {
             Err(Error::Fs { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(());
             }
@@ -375,10 +380,7 @@ impl Tree {
         for (path, Pending { chmod, mtime }) in
             std::mem::take(&mut self.directories).into_iter().rev()
         {
-            let Some((parent, name)) = path.split_last() else {
-                continue;
-            };
-            let parent = self.descend(&parent, Missing::Refuse)?;
+            let (parent, name) = self.place(&path, Missing::Refuse)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let shown = || self.path.join(&path);
             let fd = match fs::openat(&parent, name, flags, Mode::empty()) {
@@ -415,28 +417,34 @@ impl Tree {
     }
 
     /// Returns the open directory a member belongs in, and its name there.
-    fn place(&mut self, path: &RelPath, missing: Missing) -> Result<(Arc<OwnedFd>, OsString)> {
-        let Some((parent, name)) = path.split_last() else {
+    fn place<'a>(
+        &mut self,
+        path: &'a RelPath,
+        missing: Missing,
+    ) -> Result<(Arc<OwnedFd>, &'a OsStr)> {
+        let Some((name, way)) = last(path) else {
             return Err(member_error(
                 path,
                 "would replace the destination itself".into(),
             ));
         };
-        Ok((self.descend(&parent, missing)?, name.to_owned()))
+        let (parent, _through_link) = self.walk(path, way, missing)?;
+        Ok((parent, name))
     }
 
-    /// Opens a directory below the root.
-    fn descend(&mut self, path: &RelPath, missing: Missing) -> Result<Arc<OwnedFd>> {
-        self.walk(path, missing).map(|(directory, _)| directory)
-    }
-
-    /// Opens a directory below the root, starting from the deepest one that is open already. Tells whether the way leads
-    /// through a link.
-    fn walk(&mut self, path: &RelPath, missing: Missing) -> Result<(Arc<OwnedFd>, bool)> {
+    /// Opens the directory below the root that so many components of a path lead to, starting from the deepest one that
+    /// is open already. Tells whether the way leads through a link.
+    fn walk(
+        &mut self,
+        path: &RelPath,
+        components: usize,
+        missing: Missing,
+    ) -> Result<(Arc<OwnedFd>, bool)> {
+        let way = path.components().take(components);
         let known = self
             .parents
             .iter()
-            .zip(path.components())
+            .zip(way.clone())
             .take_while(|(parent, component)| parent.name == *component);
         let known = known.count();
         self.parents.truncate(known);
@@ -444,7 +452,7 @@ impl Tree {
             || (Arc::clone(&self.root), false),
             |parent| (Arc::clone(&parent.directory), parent.through_link),
         );
-        for (depth, component) in path.components().enumerate().skip(known) {
+        for (depth, component) in way.enumerate().skip(known) {
             let (directory, is_link) = self.step(&here, component, (path, depth), missing)?;
             here = Arc::new(directory);
             through_link |= is_link;
@@ -544,13 +552,10 @@ impl Tree {
             Err(Errno::EXIST) => {}
             created => return created.context_with("create", || self.path.join(path)),
         }
-        let name = path
-            .split_last()
-            .map(|(_, name)| name.to_owned())
-            .unwrap_or_default();
-        match fs::unlinkat(parent, &name, AtFlags::empty()) {
+        let (name, _way) = last(path).unwrap_or_default();
+        match fs::unlinkat(parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                fs::unlinkat(parent, &name, AtFlags::REMOVEDIR).map_err(|_not_empty: Errno| {
+                fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(|_not_empty: Errno| {
                     member_error(path, "would replace a directory that is not empty".into())
                 })?;
                 self.directories.remove(path);
@@ -564,6 +569,13 @@ impl Tree {
         self.parents.clear();
         create().context_with("create", || self.path.join(path))
     }
+}
+
+/// Returns the last component of a path, and how many lead to it; `None` for the empty path.
+fn last(path: &RelPath) -> Option<(&OsStr, usize)> {
+    let mut way = path.components();
+    let name = way.next_back()?;
+    Some((name, way.count()))
 }
 
 /// Returns whether a target has a `..` behind a name.
@@ -583,17 +595,17 @@ fn member_error(path: &RelPath, problem: String) -> Error {
 }
 
 /// A regular file of a [`Tree`] that is being written.
-pub(crate) struct TreeFile {
+pub(crate) struct TreeFile<'a> {
     file: File,
     root: Arc<Path>,
-    path: RelPath,
+    path: &'a RelPath,
     chmod: Option<Mode>,
     mtime: Option<Mtime>,
 }
 
-impl TreeFile {
+impl TreeFile<'_> {
     fn shown(&self) -> PathBuf {
-        self.root.join(&self.path)
+        self.root.join(self.path)
     }
 
     /// Appends content.
@@ -662,7 +674,8 @@ mod tests {
     }
 
     fn write(tree: &mut Tree, path: &str) -> Result<(), Error> {
-        let mut file = tree.file(&rel(path), FILE)?;
+        let path = rel(path);
+        let mut file = tree.file(&path, FILE)?;
         file.write(b"inside")?;
         file.finish()
     }
@@ -901,7 +914,8 @@ mod tests {
     #[test]
     fn holes_stay_holes() {
         let (temp, mut tree) = sandbox();
-        let mut file = tree.file(&rel("sparse"), FILE).unwrap();
+        let path = rel("sparse");
+        let mut file = tree.file(&path, FILE).unwrap();
         file.write(&[1; 4096]).unwrap();
         file.skip(1 << 20).unwrap();
         file.finish_sparse().unwrap();
