@@ -2,6 +2,10 @@
 //!
 //! A file system takes longer to create a small file than to write it, and can create several at once. With two
 //! writers and gzip, 116,000 files take 0.7 of the time they take with one on two cores.
+//!
+//! Tried and not kept: writers that are nicer than the threads that feed them, by 10. With gzip two cores are busy for 91 %
+//! of the time instead of 88. But then more archives are in work at a time, and 40 of them take 174 to 241 MB instead of 158
+//! to 195 MB of memory.
 
 use crate::{
     error::{Error, Result},
@@ -9,7 +13,6 @@ use crate::{
     rel_path::RelPath,
 };
 use bytes::Bytes;
-use rustix::process::nice;
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
@@ -30,11 +33,6 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Batches that wait for a writer; bounds the memory.
 const QUEUE: usize = 4;
-
-/// By how much writers are nicer than other threads. Whoever feeds them, back to the one that reads the socket, goes first:
-/// they always find work again, while one core would be idle as long as what they need is stuck behind them. With gzip
-/// two cores are busy for 92 % of the time instead of 89, with 40 artifacts at once for 93 instead of 90.
-const NICER: i32 = 10;
 
 /// Files to write.
 struct Batch {
@@ -106,11 +104,7 @@ impl WriteBehind {
         for _ in 0..threads {
             let (queue, progress, tree) =
                 (Arc::clone(&queue), Arc::clone(&progress), Tree::open(root)?);
-            scope.spawn(move || {
-                // The same files are there without it, only later.
-                let _ = nice(NICER);
-                write_batches(&queue, &progress, tree);
-            });
+            scope.spawn(move || write_batches(&queue, &progress, tree));
         }
         Ok(Self {
             batches,
