@@ -1,8 +1,8 @@
 //! The content of members: found, compared with what the headers say, decoded and checked.
 //!
 //! A small member is read with its header in one go and decoded in one piece. Everything else is a stream. The zip crate
-//! decodes what is rare, but for the methods whose memory has to have a limit. It reads 8 KiB at a time, and an inflate
-//! that is called so often takes 1.1 times as long.
+//! decodes what is rare and needs no limit on its memory: it reads 8 KiB at a time, and when it also decoded deflated
+//! members, a wheel of 274 MB took 1.06 of the time.
 
 use super::{
     directory::Member,
