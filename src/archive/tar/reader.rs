@@ -149,13 +149,7 @@ impl<'a, R: BufRead> Reader<'a, R> {
         let mut header = Header::new_old();
         self.source
             .read_exact(header.as_mut_bytes())
-            .map_err(|err| {
-                if is_early_end(&err) {
-                    damaged("it ends early, without the mark of its end")
-                } else {
-                    read_error(err)
-                }
-            })?;
+            .map_err(|err| ends_early(err, "it ends early, without the mark of its end"))?;
         if header.as_bytes() == &[0; BLOCK] {
             return Ok(None);
         }
@@ -357,13 +351,8 @@ impl<'a, R: BufRead> Reader<'a, R> {
         if length as u64 > self.content {
             return Err(damaged("a member has less content than was announced"));
         }
-        let taken = self.source.take_bytes(length).map_err(|err| {
-            if is_early_end(&err) {
-                damaged("it ends before a member does")
-            } else {
-                read_error(err)
-            }
-        })?;
+        let taken = self.source.take_bytes(length);
+        let taken = taken.map_err(|err| ends_early(err, "it ends before a member does"))?;
         self.content -= length as u64;
         Ok(taken)
     }
@@ -392,9 +381,13 @@ impl<'a, R: BufRead> Reader<'a, R> {
     }
 }
 
-/// Returns whether there was nothing more to read, as opposed to what else may have gone wrong.
-fn is_early_end(err: &io::Error) -> bool {
-    err.kind() == ErrorKind::UnexpectedEof && err.get_ref().is_none()
+/// Returns the problem if there was nothing more to read, else what else went wrong.
+fn ends_early(err: io::Error, problem: &str) -> Error {
+    if err.kind() == ErrorKind::UnexpectedEof && err.get_ref().is_none() {
+        damaged(problem)
+    } else {
+        read_error(err)
+    }
 }
 
 fn damaged(problem: &str) -> Error {
