@@ -8,8 +8,8 @@
 //! The format says most things twice: in the table of contents and before each member, with lengths and with offsets.
 //! Readers differ in which they believe, and an archive that shows each of them something else is how checks of its
 //! content are got around. So the structure is parsed here and strictly, and what contradicts itself is refused; the
-//! zip crate, which looks for whatever can be read and keeps one member per name, decodes content. The checks take no
-//! pass of their own over the data: the header of a member is read with its content.
+//! zip crate, which looks for whatever can be read and keeps one member per name, only decodes rare methods. The checks
+//! take no pass of their own over the data: the header of a member is read with its content.
 
 mod arrival;
 mod attributes;
