@@ -37,6 +37,7 @@ const MANY_PATHS: usize = 4096;
 
 /// Files to write.
 struct Batch {
+    number: u64,
     files: Vec<SmallFile>,
     bytes: usize,
 }
@@ -49,8 +50,9 @@ struct SmallFile {
 }
 
 impl Batch {
-    fn new() -> Self {
+    fn new(number: u64) -> Self {
         Self {
+            number,
             files: Vec::with_capacity(BATCH_FILES),
             bytes: 0,
         }
@@ -79,7 +81,7 @@ struct Works {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(u64, Batch)>,
+    waiting: VecDeque<Batch>,
     /// Numbers of the batches that are not written yet.
     open: Vec<u64>,
     failed: Option<Error>,
@@ -99,7 +101,8 @@ impl Works {
     }
 
     /// Writes a batch, and tells how that went. After a failure batches are only counted off.
-    fn write(&self, tree: &mut Tree, (number, batch): (u64, Batch)) {
+    fn write(&self, tree: &mut Tree, batch: Batch) {
+        let number = batch.number;
         let broken = self.lock().failed.is_some();
         let written = if broken { Ok(()) } else { batch.write(tree) };
         let mut state = self.lock();
@@ -131,8 +134,6 @@ pub(crate) struct WriteBehind {
     /// For what the feeder writes itself.
     tree: Tree,
     batch: Batch,
-    /// The number of that batch.
-    number: u64,
     /// Hashes of the paths in the works and of some that no longer are, with the number of their batch. Two paths with
     /// the same hash only cost a wait.
     paths: HashMap<u64, u64>,
@@ -150,8 +151,7 @@ impl WriteBehind {
         let behind = Self {
             works: Arc::default(),
             tree: Tree::open(root)?,
-            batch: Batch::new(),
-            number: 0,
+            batch: Batch::new(0),
             paths: HashMap::new(),
             hashes: RandomState::new(),
         };
@@ -170,9 +170,9 @@ impl WriteBehind {
         content: Bytes,
     ) -> Result<()> {
         let hash = self.hashes.hash_one(&path);
-        if self.paths.insert(hash, self.number).is_some() {
+        if self.paths.insert(hash, self.batch.number).is_some() {
             self.settle()?;
-            self.paths.insert(hash, self.number);
+            self.paths.insert(hash, self.batch.number);
         }
         self.batch.bytes += content.len();
         self.batch.files.push(SmallFile {
@@ -219,9 +219,8 @@ impl WriteBehind {
         if self.batch.files.is_empty() {
             return Ok(());
         }
-        let number = self.number;
-        let batch = std::mem::replace(&mut self.batch, Batch::new());
-        self.number += 1;
+        let number = self.batch.number;
+        let batch = std::mem::replace(&mut self.batch, Batch::new(number + 1));
         let mut state = self.works.lock();
         if let Some(err) = state.failed.take() {
             return Err(err);
@@ -232,11 +231,11 @@ impl WriteBehind {
         }
         state.open.push(number);
         if state.waiting.len() < QUEUE {
-            state.waiting.push_back((number, batch));
+            state.waiting.push_back(batch);
             self.works.changed.notify_all();
         } else {
             drop(state);
-            self.works.write(&mut self.tree, (number, batch));
+            self.works.write(&mut self.tree, batch);
         }
         Ok(())
     }
