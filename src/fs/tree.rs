@@ -5,6 +5,8 @@
 //! common in sysroots), the kernel resolves it with `openat2(RESOLVE_BENEATH)`: a link that is absolute or climbs out
 //! is an error of the archive. The last component is created with `O_EXCL`, so an existing link is replaced and never
 //! written through.
+//!
+//! Tried and not kept: two threads that give directories their times. A tree with 5,000 of them takes as long (1.00).
 
 use crate::{
     error::{Error, Result},
