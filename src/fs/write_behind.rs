@@ -148,18 +148,22 @@ impl WriteBehind {
         root: &Path,
         threads: usize,
     ) -> Result<Self> {
-        let behind = Self {
-            works: Arc::default(),
-            tree: Tree::open(root)?,
-            batch: Batch::new(0),
-            paths: HashMap::new(),
-            hashes: RandomState::new(),
-        };
+        let behind = Self::without_writers(root)?;
         for _ in 1..threads.max(2) {
             let (works, tree) = (Arc::clone(&behind.works), Tree::open(root)?);
             scope.spawn(move || works.write_all(tree));
         }
         Ok(behind)
+    }
+
+    fn without_writers(root: &Path) -> Result<Self> {
+        Ok(Self {
+            works: Arc::default(),
+            tree: Tree::open(root)?,
+            batch: Batch::new(0),
+            paths: HashMap::new(),
+            hashes: RandomState::new(),
+        })
     }
 
     /// Takes a file of at most [`SMALL`] bytes.
@@ -291,7 +295,22 @@ mod tests {
     }
 
     #[test]
-    fn what_the_writers_leave_is_written_by_the_feeder_and_what_is_done_is_forgotten() {
+    fn what_the_writers_leave_is_written_by_the_feeder() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut writer = WriteBehind::without_writers(temp.path()).unwrap();
+        let there = || fs::read_dir(temp.path()).unwrap().count();
+        for (batches, written) in [(QUEUE, 0), (1, 1), (2, 3)] {
+            for n in 0..batches * BATCH_FILES {
+                file(&mut writer, &format!("{batches}-{n}"), "").unwrap();
+            }
+            assert_eq!(there(), written * BATCH_FILES);
+        }
+        writer.settle().unwrap();
+        assert_eq!(there(), (QUEUE + 3) * BATCH_FILES);
+    }
+
+    #[test]
+    fn paths_that_are_written_are_forgotten() {
         let temp = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             let mut writer = WriteBehind::start(scope, temp.path(), 2).unwrap();
